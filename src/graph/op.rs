@@ -1,0 +1,316 @@
+//! The primitives: one closed enum, each with its law.
+//!
+//! Everything a user calls is one of these or a function of them. No `match` over [`Op`] has a
+//! wildcard arm, so the compiler lists what a new primitive needs.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use crate::dtype::Number;
+use crate::error::Error;
+use crate::graph::scalar::Scalar;
+use crate::graph::tensor::Tensor;
+use crate::shape::{AxisSet, RANK_MAX};
+
+/// What a node computes from its operands `src`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    // ---- leaves
+    /// Elements that are there from the start.
+    Data,
+    /// A scalar whose value may change from run to run without a new plan.
+    Input(Number),
+    /// Every element is this number.
+    Const(Number),
+    /// Each element is its own index along `axis`.
+    Iota { axis: usize },
+    /// `u32` bits: Threefry-2x32 of the row-major element number under the key `src[0]: u32 [2]`.
+    Random,
+    /// The first mistake of the formula this stands for.
+    Invalid(Fault),
+
+    // ---- elementwise
+    /// A row of the scalar table; operands share one shape, and their dtypes are promoted.
+    Scalar(Scalar),
+    /// The same numbers in the node's dtype, rounded and wrapped as it does.
+    Cast,
+    /// The same bits in the node's dtype, which is as wide.
+    Bitcast,
+
+    // ---- movement
+    /// The same elements in row-major order under another shape.
+    Reshape,
+    /// `y[i0, i1, …] = x` with axis `k` of `y` being axis `perm[k]` of `x`.
+    Permute(Perm),
+    /// NumPy broadcasting to the node's shape.
+    Expand,
+    /// `y[i] = x[start + i * step]` on every axis; steps are at least 1.
+    Slice(Arc<SliceSpec>),
+    /// `y = x[start .. start + n]` along `axis`; `start` is `src[1]: i32 []`, clamped into range.
+    SliceAt { axis: usize },
+    /// `x` with `src[1]` written at `src[2]: i32 []` along `axis`; the start is clamped into range.
+    UpdateAt { axis: usize },
+    /// The axes of the set run backwards.
+    Flip(AxisSet),
+    /// `lo` elements before, `hi` after and `interior` between neighbours, all equal to `fill`.
+    Pad(Arc<PadSpec>),
+    /// The operands one after another along `axis`.
+    Concat { axis: usize },
+    /// Sliding windows: `y[.., o, .., k] = x[.., o * stride + k * dilation, ..]`, for each windowed
+    /// axis in order; the window axes come last.
+    Window(Arc<WindowSpec>),
+    /// The transpose of `Window`: overlapping windows add up into the node's shape.
+    Fold(Arc<WindowSpec>),
+
+    // ---- reductions and scans
+    /// Reduces the axes of the set; they disappear. Empty sums are 0, empty products 1.
+    Reduce(Reduction, AxisSet),
+    /// `i32` index of the first greatest or least element along `axis`, which disappears;
+    /// a NaN is greater and less than everything.
+    ArgReduce(Extreme, usize),
+    /// Running sum, product or extreme along an axis, first element included.
+    Scan(Reduction, usize),
+
+    // ---- products
+    /// `[b, m, k] · [b, k, n] -> [b, m, n]`.
+    Dot,
+    /// `[n, c, spatial…] * [o, c / groups, kernel…] -> [n, o, spatial…]`, a cross-correlation.
+    Conv(Arc<ConvSpec>),
+
+    // ---- indexed
+    /// `y[.., i, ..] = x[.., src[1][.., i, ..], ..]` along `axis`, other axes in step;
+    /// an index out of range reads 0 and sets the device's fault word.
+    Gather { axis: usize, word: Word },
+    /// `x` with `src[2]` written or added at the indices `src[1]` along `axis`, in ascending order
+    /// of position; an index out of range writes nothing and sets the fault word.
+    Scatter { axis: usize, mode: ScatterMode, word: Word },
+    /// `i32` indices that sort along `axis`, stable; NaN is greatest.
+    ArgSort { axis: usize, descending: bool },
+
+    // ---- marks
+    /// `src[0]`; no gradient passes.
+    Detach,
+    /// `src[0]` as a leaf that keeps the history built on it.
+    Tracked,
+    /// `src[0]`; nothing built on it is merged with what was built without it.
+    Fence(Region),
+    /// `src[0]`, the definition; `src[1..]` are what the gradient (and a template) reads instead.
+    Block(Block),
+    /// `src[0]`, the definition, computed by the user's kernel `n`-th output from `src[1..]`.
+    Custom(CustomCall),
+}
+
+/// An [`Error`] inside a node; all faults are alike to hash and equality.
+#[derive(Clone, Debug)]
+pub struct Fault(pub Error);
+
+impl PartialEq for Fault {
+    fn eq(&self, _: &Fault) -> bool {
+        true
+    }
+}
+impl Eq for Fault {}
+impl Hash for Fault {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+/// The word a fault is reported under; not part of a node's identity.
+#[derive(Clone, Copy, Debug)]
+pub struct Word(pub &'static str);
+
+impl PartialEq for Word {
+    fn eq(&self, _: &Word) -> bool {
+        true
+    }
+}
+impl Eq for Word {}
+impl Hash for Word {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+/// A permutation of axes: entry `k` is the operand's axis that becomes axis `k`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Perm(pub [u8; RANK_MAX]);
+
+/// Where a slice starts on each axis and how far it steps.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SliceSpec {
+    /// First index on each axis.
+    pub start: Vec<usize>,
+    /// Distance between neighbours on each axis, at least 1.
+    pub step: Vec<usize>,
+}
+
+/// What is put around and between the elements of each axis.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PadSpec {
+    /// Elements before the first.
+    pub lo: Vec<usize>,
+    /// Elements after the last.
+    pub hi: Vec<usize>,
+    /// Elements between two neighbours.
+    pub interior: Vec<usize>,
+    /// What the new elements are.
+    pub fill: Number,
+}
+
+/// The windows of [`Op::Window`], one entry for each windowed axis.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WindowSpec {
+    /// The windowed axes of the operand.
+    pub axes: Vec<usize>,
+    /// Elements in a window.
+    pub size: Vec<usize>,
+    /// Distance between windows.
+    pub stride: Vec<usize>,
+    /// Distance between elements of a window.
+    pub dilation: Vec<usize>,
+}
+
+/// A convolution; each vector has one entry for each spatial axis.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ConvSpec {
+    /// Distance between outputs.
+    pub stride: Vec<usize>,
+    /// Zeros before the first element; negative crops.
+    pub lo: Vec<isize>,
+    /// Zeros after the last element; negative crops.
+    pub hi: Vec<isize>,
+    /// Distance between elements of the input, as in a transposed convolution.
+    pub spread: Vec<usize>,
+    /// Distance between elements of the kernel.
+    pub dilation: Vec<usize>,
+    /// Channel groups.
+    pub groups: usize,
+}
+
+/// What a reduction or scan does with its elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reduction {
+    /// Adds.
+    Sum,
+    /// Multiplies.
+    Prod,
+    /// Keeps the greatest; NaN wins.
+    Max,
+    /// Keeps the least; NaN wins.
+    Min,
+}
+
+impl Reduction {
+    /// The lower-case name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Reduction::Sum => "sum",
+            Reduction::Prod => "prod",
+            Reduction::Max => "max",
+            Reduction::Min => "min",
+        }
+    }
+
+    /// The table row that combines two partial results.
+    pub const fn combine(self) -> Scalar {
+        match self {
+            Reduction::Sum => Scalar::Add,
+            Reduction::Prod => Scalar::Mul,
+            Reduction::Max => Scalar::Maximum,
+            Reduction::Min => Scalar::Minimum,
+        }
+    }
+
+    /// What combines with anything to that thing; for `Max` and `Min` the extreme of `dtype`.
+    pub fn identity(self, dtype: crate::DType) -> Number {
+        use crate::DType::{BF16, Bool, F16, F32, I32, U8, U32};
+        let (least, greatest) = match dtype {
+            F32 | F16 | BF16 => (Number::Float(f64::NEG_INFINITY), Number::Float(f64::INFINITY)),
+            I32 => (Number::Int(i64::from(i32::MIN)), Number::Int(i64::from(i32::MAX))),
+            U32 => (Number::Int(0), Number::Int(i64::from(u32::MAX))),
+            U8 => (Number::Int(0), Number::Int(255)),
+            Bool => (Number::Bool(false), Number::Bool(true)),
+        };
+        match self {
+            Reduction::Sum => Number::Int(0),
+            Reduction::Prod => Number::Int(1),
+            Reduction::Max => least,
+            Reduction::Min => greatest,
+        }
+    }
+}
+
+/// Which element an arg-reduction looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Extreme {
+    /// The greatest.
+    Max,
+    /// The least.
+    Min,
+}
+
+/// How a scatter combines with what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ScatterMode {
+    /// The last write wins.
+    Set,
+    /// Writes add up.
+    Add,
+}
+
+/// A region of recomputation: nodes behind different regions are never merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Region(pub u64);
+
+/// A function of tensors with a gradient of its own.
+#[derive(Clone)]
+pub struct Block(pub Arc<dyn Gradient>);
+
+/// The gradient of a [`Block`].
+pub trait Gradient: Send + Sync {
+    /// The block's name in messages and printed graphs.
+    fn name(&self) -> &str;
+    /// Cotangents of `src` given the result `y` and its cotangent `dy`; `None` where there is none.
+    fn gradient(&self, src: &[Tensor], y: &Tensor, dy: &Tensor) -> Vec<Option<Tensor>>;
+}
+
+impl std::fmt::Debug for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Block({})", self.0.name())
+    }
+}
+/// A block means its definition, so the name is identity enough for a plan.
+impl PartialEq for Block {
+    fn eq(&self, other: &Block) -> bool {
+        self.0.name() == other.0.name()
+    }
+}
+impl Eq for Block {}
+impl Hash for Block {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.name().hash(state);
+    }
+}
+
+/// One output of one launch of a user's kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CustomCall {
+    /// What is launched.
+    pub kernel: Arc<CustomSpec>,
+    /// Which of its outputs this node is.
+    pub output: usize,
+}
+
+/// A user's kernel as plain data.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct CustomSpec {
+    /// The name in messages.
+    pub name: String,
+    /// The whole shader; bindings are inputs then outputs, in group 0.
+    pub wgsl: String,
+    /// The entry point.
+    pub entry: String,
+    /// Workgroups along x, y and z.
+    pub grid: [u32; 3],
+    /// How many outputs a launch writes.
+    pub outputs: usize,
+    /// Whether the driver's bounds and loop checks are left out.
+    pub unchecked: bool,
+}

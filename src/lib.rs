@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+
+pub mod dtype;
+pub mod error;
+pub mod graph;
+pub mod shape;
+
+pub mod ops;
+pub mod grad;
+pub mod reference;
+
+pub mod compile;
+pub mod device;
+
+pub use dtype::{DType, Element, Number};
+pub use error::{Error, ErrorKind, Result};
+pub use graph::{Device, Operand, Tensor};
+pub use shape::{Shape, keepdim};
+
+/// The words most programs use: `use wgrad::prelude::*;`.
+pub mod prelude {
+    pub use crate::{DType, Device, Error, Number, Shape, Tensor, keepdim};
+}
