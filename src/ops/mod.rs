@@ -15,3 +15,4 @@ pub mod normalize;
 pub mod pool;
 pub mod random;
 pub mod reduce;
+pub mod threefry;
