@@ -3,3 +3,4 @@
 pub mod index;
 pub mod kernel;
 pub mod plan;
+pub mod shader;
