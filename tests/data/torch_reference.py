@@ -91,6 +91,9 @@ def case(name, op, f, *inputs, grads=None, **options):
     lines.append(f"case {name}")
     lines.append(" ".join([f"op {op}"] + [f"{k}={option(v)}" for k, v in options.items()]))
     for x in inputs:
+        if x.is_floating_point():
+            printed = torch.tensor([float(number(v)) for v in x.detach().reshape(-1).tolist()])
+            assert torch.equal(printed.float().double().reshape(x.shape), x.detach()), name
         line("in", x)
     for x in outs:
         line("out", x)

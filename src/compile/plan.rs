@@ -1,0 +1,100 @@
+//! [`Plan`]: what compilation ends in, a printable list of steps over buffer slots.
+//!
+//! Plain data: a device allocates what `allocations` says, binds leaves and outputs, and runs the
+//! steps in order.
+
+use crate::compile::kernel::Kernel;
+use crate::dtype::DType;
+
+/// What a device can do, as data; two devices with equal limits share plans.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Which kernels suit it.
+    pub target: Target,
+    /// Storage buffers one kernel may bind.
+    pub buffers_max: usize,
+    /// Bytes one binding may span.
+    pub binding_bytes_max: u64,
+    /// Bytes one buffer may have.
+    pub buffer_bytes_max: u64,
+    /// Invocations in a workgroup.
+    pub invocations_max: u32,
+    /// Bytes of workgroup memory.
+    pub workgroup_bytes_max: u32,
+    /// Workgroups along one side of a grid.
+    pub groups_max: u32,
+    /// Bytes a plan may need at its peak; `u64::MAX` when nothing is known.
+    pub memory_bytes_max: u64,
+}
+
+/// Which kernels suit a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// The built-in CPU.
+    Cpu,
+    /// A real GPU: many invocations share a row.
+    Gpu,
+    /// Vulkan in software: each invocation takes a row, no workgroup memory.
+    SoftwareGpu,
+}
+
+/// The steps that compute the roots of a graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Logical buffers.
+    pub slots: Vec<Slot>,
+    /// Launches in order.
+    pub steps: Vec<Step>,
+    /// The slot of each leaf with data, in the order of the flat graph's leaves.
+    pub leaves: Vec<usize>,
+    /// The slot of the runtime scalars (one 32-bit word each), when there are any.
+    pub scalars: Option<usize>,
+    /// The slot of each root; several roots may share one, and a root may be a leaf.
+    pub outputs: Vec<usize>,
+    /// Bytes of each allocation that lives only inside a run.
+    pub allocations: Vec<u64>,
+    /// Bytes the run needs beside its leaves: outputs and the allocations.
+    pub peak_bytes: u64,
+}
+
+/// A logical buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The dtype of its elements.
+    pub dtype: DType,
+    /// How many elements there are.
+    pub numel: usize,
+    /// Where its memory comes from.
+    pub home: Home,
+}
+
+/// Where the memory of a slot comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// Leaf `n` brings it.
+    Leaf(usize),
+    /// The runtime scalars.
+    Scalars,
+    /// It outlives the run: fresh memory, handed to the roots.
+    Output,
+    /// Inside allocation `n`, shared with slots that are not alive at the same time.
+    Temp(usize),
+}
+
+impl Slot {
+    /// Bytes in memory: whole 32-bit words.
+    pub fn bytes(&self) -> u64 {
+        (self.numel as u64 * self.dtype.bytes() as u64).next_multiple_of(4)
+    }
+}
+
+/// One launch and what it costs by prediction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What is launched.
+    pub kernel: Kernel,
+    /// Bytes it reads and writes.
+    pub bytes: u64,
+    /// Floating point operations.
+    pub flops: u64,
+}
