@@ -80,7 +80,7 @@ pub fn checkpoint(f: impl Fn(&[Tensor]) -> Tensor + Send + Sync + 'static, input
     let n_inputs = inputs.len();
     let src: Vec<Tensor> = inputs.iter().map(|&x| x.clone()).collect();
     let y = f(&src);
-    let captured = captured(&y, start, inputs);
+    let captured = captured(&y, start);
     let operands: Vec<&Tensor> = inputs.iter().copied().chain(&captured).collect();
     let gradient = move |src: &[Tensor], y: &Tensor, dy: &Tensor| {
         // Another id, so that nothing computed from these inputs is merged with the forward pass.
@@ -103,9 +103,10 @@ pub fn checkpoint(f: impl Fn(&[Tensor]) -> Tensor + Send + Sync + 'static, input
     y.block("checkpoint", Block(Arc::new(Rule { name: "checkpoint".to_string(), gradient })), &operands)
 }
 
-/// The tensors older than `start` that a gradient of `y` can reach first, without `inputs`.
-fn captured(y: &Tensor, start: u64, inputs: &[&Tensor]) -> Vec<Tensor> {
-    let mut met: HashSet<u64> = inputs.iter().map(|x| x.0.id).collect();
+/// The tensors older than `start` that a gradient of `y` can reach first. Inputs are among them,
+/// because a function may capture what it is also given.
+fn captured(y: &Tensor, start: u64) -> Vec<Tensor> {
+    let mut met: HashSet<u64> = HashSet::new();
     let mut found = Vec::new();
     let mut open = vec![y.clone()];
     while let Some(node) = open.pop() {
