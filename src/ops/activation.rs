@@ -5,10 +5,8 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
 
-use crate::dtype::DType;
 use crate::graph::op::Reduction;
 use crate::graph::tensor::Tensor;
-use crate::ops::given;
 use crate::shape::AxisSet;
 
 impl Tensor {
@@ -192,7 +190,7 @@ impl Tensor {
     pub fn softmax(&self, axis: isize) -> Tensor {
         let row = given!("softmax", &[self], self.shape().axis(axis).map(AxisSet::one));
         let exp = self.below_greatest("softmax", row).exp();
-        (&exp / exp.reduce_kept("softmax", Reduction::Sum, row)).cast(self.float_dtype())
+        (&exp / exp.reduced("softmax", Reduction::Sum, row, true)).cast(self.float_dtype())
     }
 
     /// `x - ln(sum(e^x))` along `axis`, the logarithm of [`Tensor::softmax`]; a row of `-inf` alone
@@ -209,27 +207,16 @@ impl Tensor {
     pub fn log_softmax(&self, axis: isize) -> Tensor {
         let row = given!("log_softmax", &[self], self.shape().axis(axis).map(AxisSet::one));
         let x = self.below_greatest("log_softmax", row);
-        (&x - x.exp().reduce_kept("log_softmax", Reduction::Sum, row).ln()).cast(self.float_dtype())
+        (&x - x.exp().reduced("log_softmax", Reduction::Sum, row, true).ln()).cast(self.float_dtype())
     }
 
     /// `x - max(x)` in `f32`. No gradient passes through the maximum: a softmax does not depend on it.
     #[track_caller]
     fn below_greatest(&self, word: &str, row: AxisSet) -> Tensor {
-        let x = self.cast(DType::F32);
+        let x = self.wide();
         if x.numel() == 0 {
             return x;
         }
-        &x - x.detach().reduce_kept(word, Reduction::Max, row)
-    }
-
-    /// Reduces the axes of `set`, which stay with size 1.
-    #[track_caller]
-    pub(crate) fn reduce_kept(&self, word: &str, kind: Reduction, set: AxisSet) -> Tensor {
-        self.reduce(word, kind, set).to_shape(word, self.shape().kept(set))
-    }
-
-    /// This dtype if it is a float, else `f32`.
-    pub(crate) fn float_dtype(&self) -> DType {
-        if self.dtype().is_float() { self.dtype() } else { DType::F32 }
+        &x - x.detach().reduced(word, Reduction::Max, row, true)
     }
 }

@@ -5,7 +5,6 @@
 use crate::dtype::{DType, Number};
 use crate::graph::op::Reduction;
 use crate::graph::tensor::Tensor;
-use crate::ops::given;
 use crate::shape::{AxisSet, Shape};
 
 /// What attention leaves out and how it is scaled: `AttentionOptions::default().causal()`.
@@ -103,11 +102,11 @@ impl Tensor {
         if self.numel() == 0 {
             return self.clone();
         }
-        let mut x = self.cast(DType::F32);
+        let mut x = self.wide();
         let hidden = Tensor::constant(Number::Float(f64::NEG_INFINITY), Shape::SCALAR, DType::F32, self.device());
         match &options.mask {
             Some(mask) if mask.dtype() == DType::Bool => x = mask.where_(x, &hidden),
-            Some(mask) => x = x + mask.cast(DType::F32),
+            Some(mask) => x = x + mask.wide(),
             None => {}
         }
         if options.causal {
@@ -116,14 +115,14 @@ impl Tensor {
             let sees = Tensor::iota(0, shape, self.device()).ge(Tensor::iota(1, shape, self.device()));
             x = sees.where_(x, &hidden);
         }
-        let greatest = x.detach().reduce_kept(WORD, Reduction::Max, keys);
+        let greatest = x.detach().reduced(WORD, Reduction::Max, keys, true);
         if options.mask.is_none() {
             let exp = (x - greatest).exp();
-            return (&exp / exp.reduce_kept(WORD, Reduction::Sum, keys)).cast(self.dtype());
+            return (&exp / exp.reduced(WORD, Reduction::Sum, keys, true)).cast(self.dtype());
         }
         // Where every score is -inf, so is the greatest, and the difference would be NaN.
         let exp = (x - greatest.isinf().where_(0.0, &greatest)).exp();
-        let sum = exp.reduce_kept(WORD, Reduction::Sum, keys);
+        let sum = exp.reduced(WORD, Reduction::Sum, keys, true);
         (exp / sum.eq(0.0).where_(1.0, &sum)).cast(self.dtype())
     }
 }

@@ -6,7 +6,6 @@
 use crate::dtype::DType;
 use crate::graph::op::ConvSpec;
 use crate::graph::tensor::Tensor;
-use crate::ops::given;
 use crate::shape::{AxisSet, Dims};
 
 /// How a convolution runs: `ConvOptions::default().stride(2).padding([1, 0])`.

@@ -4,7 +4,6 @@
 
 use crate::dtype::Number;
 use crate::graph::tensor::Tensor;
-use crate::ops::given;
 
 impl Tensor {
     /// Each element is 0 with probability `p`, otherwise `x / (1 - p)`; the same `key: u32 [2]`

@@ -5,7 +5,6 @@
 
 use crate::graph::op::Reduction;
 use crate::graph::tensor::Tensor;
-use crate::ops::given;
 use crate::ops::matmul::product_dtype;
 use crate::shape::{AxisSet, RANK_MAX, Shape};
 

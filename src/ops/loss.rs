@@ -6,7 +6,6 @@
 use crate::dtype::{DType, Number};
 use crate::graph::op::Reduction;
 use crate::graph::tensor::Tensor;
-use crate::ops::given;
 use crate::shape::{AxisSet, Shape};
 
 /// What becomes of the single losses.
@@ -77,7 +76,7 @@ impl Tensor {
     #[track_caller]
     pub fn mse_loss(&self, target: &Tensor, reduce: Reduce) -> Tensor {
         let d = self.difference("mse_loss", target);
-        (&d * &d).reduced("mse_loss", reduce, self)
+        (&d * &d).settled("mse_loss", reduce, self)
     }
 
     /// `|x - target|`, reduced.
@@ -90,7 +89,7 @@ impl Tensor {
     /// ```
     #[track_caller]
     pub fn l1_loss(&self, target: &Tensor, reduce: Reduce) -> Tensor {
-        self.difference("l1_loss", target).abs().reduced("l1_loss", reduce, self)
+        self.difference("l1_loss", target).abs().settled("l1_loss", reduce, self)
     }
 
     /// With `d = |x - target|`: `d² / 2` up to `delta`, beyond it `delta (d - delta / 2)`; reduced.
@@ -106,7 +105,7 @@ impl Tensor {
         given!("huber_loss", &[self, target], positive("delta", delta));
         let d = self.difference("huber_loss", target).abs();
         let y = d.le(delta).where_(&d * &d * 0.5, (&d - delta * 0.5) * delta);
-        y.reduced("huber_loss", reduce, self)
+        y.settled("huber_loss", reduce, self)
     }
 
     /// With `d = |x - target|`: `d² / (2 beta)` below `beta`, from there `d - beta / 2`; reduced.
@@ -122,7 +121,7 @@ impl Tensor {
         given!("smooth_l1_loss", &[self, target], positive("beta", beta));
         let d = self.difference("smooth_l1_loss", target).abs();
         let y = d.lt(beta).where_(&d * &d * (0.5 / beta), &d - beta * 0.5);
-        y.reduced("smooth_l1_loss", reduce, self)
+        y.settled("smooth_l1_loss", reduce, self)
     }
 
     /// [`Tensor::cross_entropy_with`] its default options: the mean over rows.
@@ -168,18 +167,18 @@ impl Tensor {
             }
             class_axis(self, target, options.weight.as_ref())
         });
-        let logs = self.cast(DType::F32).log_softmax(axis as isize);
+        let logs = self.wide().log_softmax(axis as isize);
         if !target.dtype().is_float() {
             return logs.class_losses(word, axis, target, options).cast(self.float_dtype());
         }
         let smoothing = options.label_smoothing;
-        let mut p = target.cast(DType::F32);
+        let mut p = target.wide();
         if smoothing > 0.0 {
             p = p * (1.0 - smoothing) + smoothing / self.dim(axis as isize).max(1) as f64;
         }
         let weighted = logs.weighted(word, axis, options.weight.as_ref());
         let losses = -(weighted * p).reduce(word, Reduction::Sum, AxisSet::one(axis));
-        losses.reduced(word, options.reduce, self)
+        losses.settled(word, options.reduce, self)
     }
 
     /// `-x[target]` of log-probabilities `[n, classes, …]` (or `[classes]`) and class ids `[n, …]`,
@@ -205,7 +204,7 @@ impl Tensor {
             }
             class_axis(self, target, options.weight.as_ref())
         });
-        let losses = self.cast(DType::F32).class_losses(word, axis, target, &options);
+        let losses = self.wide().class_losses(word, axis, target, &options);
         losses.cast(self.float_dtype())
     }
 
@@ -221,7 +220,7 @@ impl Tensor {
         // How much each row's class counts; nothing where it is ignored.
         let share = match &options.weight {
             Some(weight) => {
-                let table = weight.cast(DType::F32);
+                let table = weight.wide();
                 let flat = given!(word, &[&ids], Shape::new(&[ids.numel()]));
                 table.gather_axis(word, 0, &ids.to_shape(word, flat)).to_shape(word, column)
             }
@@ -232,7 +231,7 @@ impl Tensor {
         let smoothing = options.label_smoothing;
         if smoothing > 0.0 {
             let weighted = self.weighted(word, axis, options.weight.as_ref());
-            let all = -weighted.reduce_kept(word, Reduction::Sum, row) / self.dim(axis as isize).max(1) as f64;
+            let all = -weighted.reduced(word, Reduction::Sum, row, true) / self.dim(axis as isize).max(1) as f64;
             losses = losses * (1.0 - smoothing) + counts.where_(all, 0.0) * smoothing;
         }
         if options.reduce == Reduce::Mean {
@@ -240,7 +239,7 @@ impl Tensor {
             let whole = share.reduce(word, Reduction::Sum, every);
             return losses.reduce(word, Reduction::Sum, every) / whole;
         }
-        losses.reduce(word, Reduction::Sum, row).reduced(word, options.reduce, self)
+        losses.reduce(word, Reduction::Sum, row).settled(word, options.reduce, self)
     }
 
     /// This tensor times the classes' weights along `axis`.
@@ -250,7 +249,7 @@ impl Tensor {
             None => self.clone(),
             Some(weight) => {
                 let rest = (0..self.rank()).filter(|&k| k != axis).fold(AxisSet::default(), AxisSet::and);
-                self * weight.cast(DType::F32).to_shape(word, self.shape().kept(rest))
+                self * weight.wide().to_shape(word, self.shape().kept(rest))
             }
         }
     }
@@ -270,12 +269,12 @@ impl Tensor {
     pub fn binary_cross_entropy(&self, target: &Tensor, reduce: Reduce) -> Tensor {
         let word = "binary_cross_entropy";
         given!(word, &[self, target], same_shapes(self, target));
-        let (x, t) = (self.cast(DType::F32), target.cast(DType::F32));
+        let (x, t) = (self.wide(), target.wide());
         // The least normal number: below it, a device may take a logarithm of 0.
         let (some, rest) = (x.ge(f64::from(f32::MIN_POSITIVE)), x.lt(1.0));
         let ln = some.where_(some.where_(&x, 1.0).ln(), -100.0);
         let ln_rest = rest.where_((-rest.where_(&x, 0.0)).log1p(), -100.0);
-        (-(&t * ln + (1.0 - &t) * ln_rest)).reduced(word, reduce, self)
+        (-(&t * ln + (1.0 - &t) * ln_rest)).settled(word, reduce, self)
     }
 
     /// [`Tensor::binary_cross_entropy`] of `sigmoid(x)`, without overflow; `pos_weight`, which
@@ -304,12 +303,12 @@ impl Tensor {
                 None => Ok(()),
             }
         });
-        let (x, t) = (self.cast(DType::F32), target.cast(DType::F32));
+        let (x, t) = (self.wide(), target.wide());
         let mut missed = (-&x).softplus();
         if let Some(weight) = pos_weight {
-            missed = missed * ((weight.cast(DType::F32) - 1.0) * &t + 1.0);
+            missed = missed * ((weight.wide() - 1.0) * &t + 1.0);
         }
-        ((1.0 - &t) * x + missed).reduced(word, reduce, self)
+        ((1.0 - &t) * x + missed).settled(word, reduce, self)
     }
 
     /// The Kullback-Leibler divergence `target (ln(target) - x)` of log-probabilities `x` from
@@ -324,14 +323,14 @@ impl Tensor {
     #[track_caller]
     pub fn kl_div(&self, target: &Tensor, log_target: bool, reduce: Reduce) -> Tensor {
         given!("kl_div", &[self, target], same_shapes(self, target));
-        let (x, t) = (self.cast(DType::F32), target.cast(DType::F32));
+        let (x, t) = (self.wide(), target.wide());
         let losses = if log_target {
             t.exp() * (&t - x)
         } else {
             let some = t.gt(0.0);
             some.where_(&t * (some.where_(&t, 1.0).ln() - x), 0.0)
         };
-        losses.reduced("kl_div", reduce, self)
+        losses.settled("kl_div", reduce, self)
     }
 
     /// `x · z / (max(|x|, eps) max(|z|, eps))` along `axis`, which disappears; the shapes broadcast.
@@ -369,7 +368,7 @@ impl Tensor {
         });
         let cos = self.cosine(word, other, -1, 1e-8);
         let losses = target.gt(0).where_(1.0 - &cos, (cos - margin).relu());
-        losses.reduced(word, reduce, self)
+        losses.settled(word, reduce, self)
     }
 
     #[track_caller]
@@ -379,8 +378,8 @@ impl Tensor {
             Ok((shape, AxisSet::one(shape.axis(axis)?)))
         });
         let dtype = self.float_dtype().promote(other.float_dtype());
-        let x = self.cast(DType::F32).expand_to(word, shape);
-        let z = other.cast(DType::F32).expand_to(word, shape);
+        let x = self.wide().expand_to(word, shape);
+        let z = other.wide().expand_to(word, shape);
         let dot = (&x * &z).reduce(word, Reduction::Sum, row);
         (dot * x.length_recip(word, row, eps) * z.length_recip(word, row, eps)).cast(dtype)
     }
@@ -396,12 +395,12 @@ impl Tensor {
     #[track_caller]
     fn difference(&self, word: &str, target: &Tensor) -> Tensor {
         given!(word, &[self, target], same_shapes(self, target));
-        self.cast(DType::F32) - target.cast(DType::F32)
+        self.wide() - target.wide()
     }
 
     /// Single losses of `x`, reduced, in the dtype of `x`.
     #[track_caller]
-    fn reduced(&self, word: &str, reduce: Reduce, x: &Tensor) -> Tensor {
+    fn settled(&self, word: &str, reduce: Reduce, x: &Tensor) -> Tensor {
         let n = match reduce {
             Reduce::Mean => self.numel(),
             Reduce::BatchMean => x.dims().first().copied().unwrap_or(1),

@@ -5,7 +5,6 @@
 
 use crate::dtype::DType;
 use crate::graph::tensor::Tensor;
-use crate::ops::given;
 use crate::shape::Shape;
 
 /// A product of two operands that are at least matrices.

@@ -3,10 +3,7 @@
 //! Each is a chain of reductions and maps over the same rows: the mean, then the mean of squared
 //! distances from it, then a scale and a shift. Half-precision floats are computed in `f32`.
 
-use crate::dtype::DType;
-use crate::graph::op::Reduction;
 use crate::graph::tensor::Tensor;
-use crate::ops::given;
 use crate::shape::{Axes, AxisSet, Shape, axis_set};
 
 impl Tensor {
@@ -46,8 +43,8 @@ impl Tensor {
             let set = axis_set(self.shape(), &axes)?;
             Ok((set, affine_shape(self, set, weight, None)?))
         });
-        let x = self.cast(DType::F32);
-        let y = &x * ((&x * &x).mean_kept("rms_norm", set) + eps).rsqrt();
+        let x = self.wide();
+        let y = &x * ((&x * &x).average("rms_norm", set, true) + eps).rsqrt();
         y.affine("rms_norm", affine, weight, None).cast(self.float_dtype())
     }
 
@@ -126,10 +123,10 @@ impl Tensor {
         };
         let word = "batch_norm";
         let set = (2..self.rank()).fold(AxisSet::one(0), AxisSet::and);
-        let x = self.cast(DType::F32);
-        let mean = x.mean_kept(word, set);
+        let x = self.wide();
+        let mean = x.average(word, set, true);
         let centered = x - &mean;
-        let var = (&centered * &centered).mean_kept(word, set);
+        let var = (&centered * &centered).average(word, set, true);
         let y = centered * (&var + eps).rsqrt();
         let y = y.affine(word, affine, weight, bias).cast(self.float_dtype());
         let var = var.detach() * (n as f64 / (n - 1) as f64);
@@ -162,27 +159,19 @@ impl Tensor {
             channels(self, 2, Some(mean), Some(var)).map_err(|fact| format!("{fact} (mean, var)"))?;
             channels(self, 2, weight, bias)
         });
-        let mean = mean.cast(DType::F32).to_shape(word, affine);
-        let var = var.cast(DType::F32).to_shape(word, affine);
-        let y = (self.cast(DType::F32) - mean) * (var + eps).rsqrt();
+        let mean = mean.wide().to_shape(word, affine);
+        let var = var.wide().to_shape(word, affine);
+        let y = (self.wide() - mean) * (var + eps).rsqrt();
         y.affine(word, affine, weight, bias).cast(self.float_dtype())
     }
 
     /// `(x - mean) / sqrt(var + eps)` over the axes of `set`, in `f32`.
     #[track_caller]
     fn standardized(&self, word: &str, set: AxisSet, eps: f64) -> Tensor {
-        let x = self.cast(DType::F32);
-        let centered = &x - x.mean_kept(word, set);
-        let var = (&centered * &centered).mean_kept(word, set);
+        let x = self.wide();
+        let centered = &x - x.average(word, set, true);
+        let var = (&centered * &centered).average(word, set, true);
         centered * (var + eps).rsqrt()
-    }
-
-    /// The mean over the axes of `set`, which stay with size 1; of floats.
-    #[track_caller]
-    fn mean_kept(&self, word: &str, set: AxisSet) -> Tensor {
-        let sum = self.reduce_kept(word, Reduction::Sum, set);
-        let n = self.numel() as f64 / sum.numel().max(1) as f64;
-        sum * (1.0 / n)
     }
 
     /// `self * weight + bias` with both under `shape`.
@@ -190,10 +179,10 @@ impl Tensor {
     fn affine(self, word: &str, shape: Shape, weight: Option<&Tensor>, bias: Option<&Tensor>) -> Tensor {
         let mut y = self;
         if let Some(weight) = weight {
-            y = y * weight.cast(DType::F32).to_shape(word, shape);
+            y = y * weight.wide().to_shape(word, shape);
         }
         if let Some(bias) = bias {
-            y = y + bias.cast(DType::F32).to_shape(word, shape);
+            y = y + bias.wide().to_shape(word, shape);
         }
         y
     }

@@ -7,7 +7,6 @@ use crate::dtype::Number;
 use crate::graph::op::{Reduction, WindowSpec};
 use crate::graph::tensor::Tensor;
 use crate::ops::conv::{per_axis, spatial_dims};
-use crate::ops::given;
 use crate::ops::upsample::whole_steps;
 use crate::shape::{AxisSet, Dims, Shape};
 
@@ -273,8 +272,7 @@ impl Tensor {
         let (start, end) = cover(&Tensor::iota(0, shape, self.device()), step);
         let k = start + Tensor::iota(1, shape, self.device());
         let inside = k.lt(end);
-        let index = inside.where_(k, 0).to_dims(word, &[out.saturating_mul(width)]);
-        let windows = self.picked(word, axis, &index).to_dims(word, &[before, &[out, width], after].concat());
+        let windows = self.taken(word, &inside.where_(k, 0), axis as isize);
         let around = [&[out, width], &vec![1; after.len()][..]].concat();
         let least = Tensor::constant(Reduction::Max.identity(self.dtype()), Shape::SCALAR, self.dtype(), self.device());
         inside.to_dims(word, &around).where_(windows, least).reduce(word, Reduction::Max, inner)

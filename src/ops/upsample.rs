@@ -2,10 +2,8 @@
 //!
 //! Nearest repeats or picks elements; linear is a small product along each spatial axis.
 
-use crate::dtype::DType;
 use crate::graph::tensor::Tensor;
 use crate::ops::conv::{per_axis, spatial_dims};
-use crate::ops::given;
 use crate::shape::{Dims, Shape};
 
 /// How large an image becomes: `Upsample::size([64, 48])` or `Upsample::scale(2.0)`.
@@ -73,7 +71,7 @@ impl Tensor {
             } else {
                 let shape = given!(word, &[&x], Shape::new(&[r.out]));
                 let index = (Tensor::iota(0, shape, x.device()) * num).floor_divide(den);
-                x = x.picked(word, axis, &index.minimum(r.n as i64 - 1));
+                x = x.taken(word, &index.minimum(r.n as i64 - 1), axis as isize);
             }
         }
         x
@@ -105,7 +103,7 @@ impl Tensor {
                 continue;
             }
             let shape = given!(word, &[&x], Shape::new(&[r.n, r.out]));
-            let i = Tensor::iota(1, shape, x.device()).cast(DType::F32);
+            let i = Tensor::iota(1, shape, x.device()).wide();
             let place = if align_corners {
                 i * ((r.n - 1) as f64 / r.out.saturating_sub(1).max(1) as f64)
             } else {
@@ -117,17 +115,6 @@ impl Tensor {
             x = x.mixed(word, k + 2, &weights);
         }
         x
-    }
-
-    /// The elements at `index: i32 [k]` along `axis`.
-    #[track_caller]
-    pub(crate) fn picked(&self, word: &'static str, axis: usize, index: &Tensor) -> Tensor {
-        let mut flat = vec![1; self.rank()];
-        let mut dims = self.dims().to_vec();
-        if let (Some(flat), Some(dim)) = (flat.get_mut(axis), dims.get_mut(axis)) {
-            (*flat, *dim) = (index.numel(), index.numel());
-        }
-        self.gather_axis(word, axis, &index.to_dims(word, &flat).expand_dims_to(word, &dims))
     }
 
     /// `axis` of `n` elements mixed by `weights: [n, out]` to `out` elements.
