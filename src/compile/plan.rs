@@ -23,6 +23,8 @@ pub struct Limits {
     pub workgroup_bytes_max: u32,
     /// Workgroups along one side of a grid.
     pub groups_max: u32,
+    /// Positions one pass of a sort orders at once.
+    pub sort_block: usize,
     /// Bytes a plan may need at its peak; `u64::MAX` when nothing is known.
     pub memory_bytes_max: u64,
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::dtype::{DType, Number};
 use crate::graph::device::Device;
 use crate::graph::op::{
-    Block, ConvSpec, CustomCall, CustomSpec, Extreme, Op, PadSpec, Perm, Reduction, Region, ScatterMode, SliceSpec,
+    Block, ConvSpec, CustomCall, Extreme, Op, PadSpec, Perm, Reduction, Region, ScatterMode, SliceSpec,
     WindowSpec, Word,
 };
 use crate::graph::scalar::{Family, Scalar};
@@ -542,13 +542,12 @@ impl Tensor {
         Tensor::build(word, &src, || Ok((Op::Block(block), *self.shape(), self.dtype())))
     }
 
-    /// This tensor, the definition of output `output` of a user's kernel over `inputs`.
+    /// This tensor, the definition of one output of a user's kernel over `inputs`.
     #[track_caller]
-    pub(crate) fn custom(&self, kernel: &Arc<CustomSpec>, output: usize, inputs: &[&Tensor]) -> Tensor {
+    pub(crate) fn custom(&self, call: CustomCall, inputs: &[&Tensor]) -> Tensor {
         let src: Vec<&Tensor> = std::iter::once(self).chain(inputs.iter().copied()).collect();
-        Tensor::build(&kernel.name, &src, || {
-            Ok((Op::Custom(CustomCall { kernel: kernel.clone(), output }), *self.shape(), self.dtype()))
-        })
+        let word = call.kernel.name.clone();
+        Tensor::build(&word, &src, || Ok((Op::Custom(call), *self.shape(), self.dtype())))
     }
 }
 
