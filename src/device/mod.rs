@@ -2,6 +2,8 @@
 //!
 //! The only layer that touches wgpu, threads, clocks and wasm.
 
+pub mod display;
+
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
