@@ -14,6 +14,7 @@ pub mod device;
 
 pub use dtype::{DType, Element, Number};
 pub use error::{Error, ErrorKind, Result};
+pub use grad::{checkpoint, custom_gradient};
 pub use graph::{Device, Operand, Tensor};
 pub use ops::attention::AttentionOptions;
 pub use ops::conv::ConvOptions;

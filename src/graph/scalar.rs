@@ -499,8 +499,8 @@ scalar_table! {
         grad: |x, z, y, dy| [
             // A constant: not the NaN of 0 * inf.
             dy * z.eq(0.0).where_(0.0, z * x.pow(z - 1.0)),
-            // The limit of y * ln x where y vanishes is 0, not the NaN of 0 * -inf.
-            dy * y.eq(0.0).where_(0.0, y * x.ln())
+            // The limit of y * ln x where y vanishes is 0, not the NaN of 0 * -inf; so it is at 0^0.
+            dy * y.eq(0.0).bitor(x.eq(0.0).bitand(z.eq(0.0))).where_(0.0, y * x.ln())
         ],
         example: [3.0, 2.0] => 9.0,
         test: 0.2..3.0, 1e-5,
