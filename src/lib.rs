@@ -16,6 +16,8 @@ pub use dtype::{DType, Element, Number};
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Device, Operand, Tensor};
 pub use shape::{Shape, keepdim};
+#[cfg(feature = "gpu")]
+pub use wgpu;
 
 /// The words most programs use: `use wgrad::prelude::*;`.
 pub mod prelude {

@@ -13,6 +13,7 @@ pub mod memory;
 pub mod parts;
 pub mod plan;
 pub mod schedule;
+pub mod shader;
 pub mod simplify;
 
 use graph::Graph;

@@ -1,0 +1,4 @@
+//! The integration tests.
+
+#[cfg(feature = "gpu")]
+mod gpu_runtime;
