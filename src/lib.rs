@@ -22,6 +22,8 @@ pub use ops::loss::{ClassOptions, Reduce};
 pub use ops::pool::PoolOptions;
 pub use ops::upsample::Upsample;
 pub use shape::{Shape, keepdim};
+#[cfg(feature = "gpu")]
+pub use wgpu;
 
 /// The words most programs use: `use wgrad::prelude::*;`.
 pub mod prelude {
