@@ -250,15 +250,17 @@ pub struct Sort {
     pub lines: usize,
     /// Keys on a line.
     pub n: usize,
+    /// Distance between neighbours on a line: line `o` starts at `o / stride * stride * n + o % stride`.
+    pub stride: usize,
     /// Positions a first pass sorts together.
     pub block: usize,
     /// Length of the runs this pass merges; 0 for the first pass.
     pub merge: usize,
-    /// The `u32` keys, `[lines, n]`.
+    /// The `u32` keys.
     pub keys: usize,
-    /// The `i32` positions so far, `[lines, n]`; unused by the first pass.
+    /// The `i32` positions so far; unused by the first pass.
     pub runs: Option<usize>,
-    /// The `i32` positions after this pass, `[lines, n]`.
+    /// The `i32` positions after this pass.
     pub out: usize,
 }
 

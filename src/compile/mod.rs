@@ -1,6 +1,29 @@
 //! The compiler: a graph in, a [`plan::Plan`] out; pure, with limits coming in as data.
+//!
+//! The passes, in order: *flatten* ([`graph`]), *simplify*, *schedule* ([`parts`], then
+//! [`schedule`]), *lower* (with [`express`] and [`index`]), *memory*. Shader text is made from a
+//! kernel by [`wgsl`] when a GPU needs it. No pass knows a device or does I/O.
 
+pub mod express;
+pub mod graph;
 pub mod index;
 pub mod kernel;
+pub mod lower;
+pub mod memory;
+pub mod parts;
 pub mod plan;
+pub mod schedule;
 pub mod shader;
+pub mod simplify;
+pub mod wgsl;
+
+use graph::Graph;
+use plan::{Limits, Plan};
+
+/// The plan that computes the roots of `graph` within `limits`.
+pub fn compile(graph: &Graph, limits: &Limits) -> Plan {
+    let simple = simplify::simplify(graph, limits.target);
+    let clusters = schedule::schedule(&simple, limits);
+    let kernels = lower::lower(&simple, &clusters, limits);
+    memory::assign(&simple, kernels)
+}

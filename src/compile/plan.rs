@@ -23,6 +23,8 @@ pub struct Limits {
     pub workgroup_bytes_max: u32,
     /// Workgroups along one side of a grid.
     pub groups_max: u32,
+    /// Positions one pass of a sort orders at once.
+    pub sort_block: usize,
     /// Bytes a plan may need at its peak; `u64::MAX` when nothing is known.
     pub memory_bytes_max: u64,
 }
@@ -45,7 +47,7 @@ pub struct Plan {
     pub slots: Vec<Slot>,
     /// Launches in order.
     pub steps: Vec<Step>,
-    /// The slot of each leaf with data, in the order of the flat graph's leaves.
+    /// The leaves it reads, by their numbers in the graph's bindings.
     pub leaves: Vec<usize>,
     /// The slot of the runtime scalars (one 32-bit word each), when there are any.
     pub scalars: Option<usize>,
@@ -71,7 +73,7 @@ pub struct Slot {
 /// Where the memory of a slot comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Home {
-    /// Leaf `n` brings it.
+    /// Entry `n` of [`Plan::leaves`] brings it.
     Leaf(usize),
     /// The runtime scalars.
     Scalars,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::dtype::{DType, Number};
 use crate::graph::device::Device;
 use crate::graph::op::{
-    Block, ConvSpec, CustomCall, CustomSpec, Extreme, Op, PadSpec, Perm, Reduction, Region, ScatterMode, SliceSpec,
+    Block, ConvSpec, CustomCall, Extreme, Op, PadSpec, Perm, Reduction, Region, ScatterMode, SliceSpec,
     WindowSpec, Word,
 };
 use crate::graph::scalar::{Family, Scalar};
@@ -19,23 +19,38 @@ use crate::shape::{AxisSet, RANK_MAX, Shape};
 pub(crate) type Typed = Result<(Op, Shape, DType), String>;
 
 impl Tensor {
-    /// A node of what `rule` says over `src`, unless an operand is invalid or elsewhere.
+    /// What `rule` finds out about `src`, unless an operand is invalid or elsewhere; otherwise the
+    /// invalid tensor that `word` gives.
     #[track_caller]
-    pub(crate) fn build(word: &str, src: &[&Tensor], rule: impl FnOnce() -> Typed) -> Tensor {
-        let Some(first) = src.first() else { return Tensor::invalid(word, "no operands", &Device::nowhere()) };
+    pub(crate) fn examine<T>(
+        word: &str,
+        src: &[&Tensor],
+        rule: impl FnOnce() -> Result<T, String>,
+    ) -> Result<T, Tensor> {
+        let Some(first) = src.first() else { return Err(Tensor::invalid(word, "no operands", &Device::nowhere())) };
         if let Some(bad) = src.iter().find(|x| !x.is_valid()) {
-            return (*bad).clone();
+            return Err((*bad).clone());
         }
         if let Some(other) = src.iter().find(|x| x.device() != first.device()) {
             let fact = format!("operands on different devices: {} and {}", first.device(), other.device());
-            return Tensor::invalid(word, fact, first.device());
+            return Err(Tensor::invalid(word, fact, first.device()));
         }
+        // Not `map_err`: a closure would hide the caller's line.
         match rule() {
+            Ok(found) => Ok(found),
+            Err(fact) => Err(Tensor::invalid(word, fact, first.device())),
+        }
+    }
+
+    /// A node of what `rule` says over `src`, unless an operand is invalid or elsewhere.
+    #[track_caller]
+    pub(crate) fn build(word: &str, src: &[&Tensor], rule: impl FnOnce() -> Typed) -> Tensor {
+        match Tensor::examine(word, src, rule) {
             Ok((op, shape, dtype)) => {
-                let src = src.iter().map(|&x| x.clone()).collect();
-                Tensor::node(op, src, shape, dtype, first.device())
+                let device = src.first().map_or_else(Device::nowhere, |x| x.device().clone());
+                Tensor::node(op, src.iter().map(|&x| x.clone()).collect(), shape, dtype, &device)
             }
-            Err(fact) => Tensor::invalid(word, fact, first.device()),
+            Err(bad) => bad,
         }
     }
 
@@ -542,13 +557,12 @@ impl Tensor {
         Tensor::build(word, &src, || Ok((Op::Block(block), *self.shape(), self.dtype())))
     }
 
-    /// This tensor, the definition of output `output` of a user's kernel over `inputs`.
+    /// This tensor, the definition of one output of a user's kernel over `inputs`.
     #[track_caller]
-    pub(crate) fn custom(&self, kernel: &Arc<CustomSpec>, output: usize, inputs: &[&Tensor]) -> Tensor {
+    pub(crate) fn custom(&self, call: CustomCall, inputs: &[&Tensor]) -> Tensor {
         let src: Vec<&Tensor> = std::iter::once(self).chain(inputs.iter().copied()).collect();
-        Tensor::build(&kernel.name, &src, || {
-            Ok((Op::Custom(CustomCall { kernel: kernel.clone(), output }), *self.shape(), self.dtype()))
-        })
+        let word = call.kernel.name.clone();
+        Tensor::build(&word, &src, || Ok((Op::Custom(call), *self.shape(), self.dtype())))
     }
 }
 

@@ -6,11 +6,11 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use crate::dtype::Number;
+use crate::dtype::{DType, Number};
 use crate::error::Error;
 use crate::graph::scalar::Scalar;
 use crate::graph::tensor::Tensor;
-use crate::shape::{AxisSet, RANK_MAX};
+use crate::shape::{AxisSet, RANK_MAX, Shape};
 
 /// What a node computes from its operands `src`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -219,8 +219,8 @@ impl Reduction {
     }
 
     /// What combines with anything to that thing; for `Max` and `Min` the extreme of `dtype`.
-    pub fn identity(self, dtype: crate::DType) -> Number {
-        use crate::DType::{BF16, Bool, F16, F32, I32, U8, U32};
+    pub fn identity(self, dtype: DType) -> Number {
+        use DType::{BF16, Bool, F16, F32, I32, U8, U32};
         let (least, greatest) = match dtype {
             F32 | F16 | BF16 => (Number::Float(f64::NEG_INFINITY), Number::Float(f64::INFINITY)),
             I32 => (Number::Int(i64::from(i32::MIN)), Number::Int(i64::from(i32::MAX))),
@@ -298,6 +298,8 @@ pub struct CustomCall {
     pub kernel: Arc<CustomSpec>,
     /// Which of its outputs this node is.
     pub output: usize,
+    /// Shape and dtype of every output, also of those nobody uses.
+    pub results: Arc<[(Shape, DType)]>,
 }
 
 /// A user's kernel as plain data.
@@ -311,8 +313,6 @@ pub struct CustomSpec {
     pub entry: String,
     /// Workgroups along x, y and z.
     pub grid: [u32; 3],
-    /// How many outputs a launch writes.
-    pub outputs: usize,
     /// Whether the driver's bounds and loop checks are left out.
     pub unchecked: bool,
 }

@@ -248,7 +248,7 @@ scalar_table! {
     }
     /// `-1`, `0` or `1`; 0 for NaN.
     Sign sign(x): Number {
-        wgsl: "(select(0.0, 1.0, $0 > 0.0) - select(0.0, 1.0, $0 < 0.0))", wgsl_int: "$t(sign(i32($0)))", needs: [],
+        wgsl: "(select(0.0, 1.0, $0 > 0.0) - select(0.0, 1.0, $0 < 0.0))", wgsl_int: "sign_$t($0)", needs: ["integer"],
         float: f64::from(i8::from(x > 0.0) - i8::from(x < 0.0)), int: x.signum_(),
         grad: [],
         example: [-0.5] => -1.0,
@@ -412,7 +412,7 @@ scalar_table! {
     }
     /// The hyperbolic sine.
     Sinh sinh(x): Float {
-        wgsl: "sinh_($0)", needs: ["expm1", "sinh"],
+        wgsl: "sinh_($0)", needs: ["sinh"],
         float: x.sinh(),
         grad: |x, y, dy| [dy * x.cosh()],
         example: [0.5] => 0.521095,
@@ -428,7 +428,7 @@ scalar_table! {
     }
     /// The hyperbolic tangent.
     Tanh tanh(x): Float {
-        wgsl: "tanh_($0)", needs: ["expm1", "tanh"],
+        wgsl: "tanh_($0)", needs: ["tanh"],
         float: x.tanh(),
         grad: |x, y, dy| [dy * (1.0 - y * y)],
         example: [0.5] => 0.462117,

@@ -2,7 +2,7 @@
 //!
 //! Parts of a tensor are in `slice`, joining is in `join`, padding in `pad`.
 
-use crate::dtype::{DType, Number};
+use crate::dtype::Number;
 use crate::graph::op::WindowSpec;
 use crate::graph::tensor::Tensor;
 use crate::shape::{Axes, AxisSet, Dims, RANK_MAX, Shape, axis_set, shape_of};
@@ -280,15 +280,6 @@ impl Tensor {
         let axis = checked!(self, "unfold", self.shape().axis(axis));
         let spec = WindowSpec { axes: vec![axis], size: vec![size], stride: vec![step], dilation: vec![1] };
         self.window("unfold", spec)
-    }
-
-    /// The dtype cast away from where it cannot be counted with: bool and u8 become i32.
-    #[track_caller]
-    pub(crate) fn countable(&self) -> Tensor {
-        match self.dtype() {
-            DType::Bool | DType::U8 => self.cast(DType::I32),
-            _ => self.clone(),
-        }
     }
 }
 

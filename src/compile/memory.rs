@@ -1,0 +1,121 @@
+//! Memory: gives every buffer of the kernels a slot, and slots that are not alive together one
+//! allocation.
+//!
+//! Outputs get memory of their own, because they outlive the run. A slot's allocation is free
+//! again after the last kernel that reads it.
+
+use std::collections::HashMap;
+
+use crate::compile::graph::{Graph, Id};
+use crate::compile::kernel::{Access, Kernel};
+use crate::compile::lower::{Lowered, is_scalars};
+use crate::compile::plan::{Home, Plan, Slot, Step};
+use crate::dtype::DType;
+use crate::graph::op::Op;
+
+/// The plan of the lowered kernels.
+pub fn assign(graph: &Graph, lowered: Lowered) -> Plan {
+    let mut plan = Plan {
+        slots: Vec::new(),
+        steps: Vec::new(),
+        leaves: Vec::new(),
+        scalars: None,
+        outputs: Vec::new(),
+        allocations: Vec::new(),
+        peak_bytes: 0,
+    };
+    let mut slots: HashMap<usize, usize> = HashMap::new();
+    for (id, node) in graph.nodes.iter().enumerate() {
+        if matches!(node.op, Op::Data) {
+            slots.insert(id, plan.slots.len());
+            plan.slots.push(Slot { dtype: node.dtype, numel: node.shape.numel(), home: Home::Leaf(plan.leaves.len()) });
+            plan.leaves.push(node.leaf);
+        }
+    }
+    let mut last_use: HashMap<usize, usize> = HashMap::new();
+    for (k, kernel) in lowered.kernels.iter().enumerate() {
+        kernel.buffers.iter().for_each(|b| {
+            last_use.insert(b.slot, k);
+        });
+    }
+    let mut free: Vec<usize> = Vec::new();
+    let mut outputs_bytes = 0;
+    for (k, mut kernel) in lowered.kernels.into_iter().enumerate() {
+        for buffer in &kernel.buffers {
+            let name = buffer.slot;
+            if slots.contains_key(&name) {
+                continue;
+            }
+            let mut slot = Slot { dtype: buffer.dtype, numel: buffer.numel, home: Home::Output };
+            if is_scalars(name) {
+                slot.home = Home::Scalars;
+                slot.numel = graph.nodes.iter().filter(|n| matches!(n.op, Op::Input(_))).map(|n| n.leaf + 1).max().unwrap_or(0);
+                plan.scalars = Some(plan.slots.len());
+            } else if graph.roots.contains(&(name as Id)) {
+                outputs_bytes += slot.bytes();
+            } else {
+                slot.home = Home::Temp(take(&mut plan.allocations, &mut free, slot.bytes()));
+            }
+            slots.insert(name, plan.slots.len());
+            plan.slots.push(slot);
+        }
+        // Freed only now: a kernel's output never shares memory with its inputs.
+        for buffer in &kernel.buffers {
+            if last_use.get(&buffer.slot) == Some(&k)
+                && let Some(&slot) = slots.get(&buffer.slot)
+                && let Home::Temp(allocation) = plan.slots[slot].home
+                && !free.contains(&allocation)
+            {
+                free.push(allocation);
+            }
+        }
+        for buffer in &mut kernel.buffers {
+            buffer.slot = slots.get(&buffer.slot).copied().unwrap_or(0);
+            if buffer.access == Access::Read && plan.scalars == Some(buffer.slot) {
+                buffer.numel = plan.slots[buffer.slot].numel;
+            }
+        }
+        let (bytes, flops) = cost(&kernel);
+        plan.steps.push(Step { kernel, bytes, flops });
+    }
+    plan.outputs = graph.roots.iter().map(|&r| slots.get(&(r as usize)).copied().unwrap_or(0)).collect();
+    plan.peak_bytes = outputs_bytes + plan.allocations.iter().sum::<u64>();
+    plan
+}
+
+/// An allocation of at least `bytes`: a free one that wastes little, or a new one.
+fn take(allocations: &mut Vec<u64>, free: &mut Vec<usize>, bytes: u64) -> usize {
+    let fits = |&&a: &&usize| allocations[a] >= bytes && allocations[a] / 2 <= bytes.max(128);
+    let best = free.iter().filter(fits).min_by_key(|&&a| allocations[a]).copied();
+    // Else the largest free one grows: it costs only the difference.
+    let best = best.or_else(|| free.iter().filter(|&&a| allocations[a] < bytes).max_by_key(|&&a| allocations[a]).copied());
+    match best {
+        Some(a) => {
+            free.retain(|&x| x != a);
+            allocations[a] = allocations[a].max(bytes);
+            a
+        }
+        None => {
+            allocations.push(bytes);
+            allocations.len() - 1
+        }
+    }
+}
+
+/// Bytes moved and operations done by a kernel, by prediction: each buffer once.
+fn cost(kernel: &Kernel) -> (u64, u64) {
+    use crate::compile::kernel::{Expr, Kind};
+    let bytes = kernel.buffers.iter().map(|b| (b.numel * b.dtype.bytes()) as u64).sum();
+    let operations = kernel.body.iter().filter(|e| matches!(e, Expr::Scalar { .. })).count() as u64;
+    let flops = match &kernel.kind {
+        Kind::Loop(l) => (l.outer * l.inner) as u64 * (operations + l.reduces.len() as u64),
+        Kind::Dot(d) => (d.batch * d.m * d.n) as u64 * (2 * d.k as u64 + operations),
+        Kind::Scatter(s) => (s.lines * s.updates) as u64 * (operations + 1),
+        Kind::Scan(s) => (s.lines * s.n) as u64 * (operations + 1),
+        Kind::Sort(_) | Kind::Custom(_) => 0,
+    };
+    (bytes, flops)
+}
+
+/// The dtype of the runtime scalars' slot.
+pub const SCALARS_DTYPE: DType = DType::U32;

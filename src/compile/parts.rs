@@ -1,0 +1,224 @@
+//! Parts: which nodes a kernel computes for its own sake.
+//!
+//! A node is a part when it must be (a root, a reduction, a product, what a sort reads), or when
+//! computing it again wherever it is used would cost more than storing it once. The costs are
+//! rough counts of operations; which cluster a part lands in decides later whether it is stored.
+
+use crate::compile::graph::{Graph, Id};
+use crate::compile::plan::Limits;
+use crate::compile::schedule::windows;
+use crate::graph::op::Op;
+use crate::graph::scalar::Scalar;
+
+/// Operations a value may cost to be computed once more for each further use.
+const RECOMPUTE_MAX: u32 = 2;
+/// Nodes inlined into one expression at most; keeps recursion shallow.
+const INLINE_MAX: u32 = 96;
+
+/// The choice.
+pub struct Parts {
+    /// Whether each node is a part.
+    pub part: Vec<bool>,
+}
+
+/// Whether a kernel must be built around the node.
+pub fn is_hero(graph: &Graph, id: Id) -> bool {
+    let node = graph.node(id);
+    match &node.op {
+        Op::Reduce(..)
+        | Op::ArgReduce(..)
+        | Op::Fold(_)
+        | Op::Scan(..)
+        | Op::Dot
+        | Op::Conv(_)
+        | Op::ArgSort { .. }
+        | Op::Custom(_) => true,
+        // One update a line is a map: each element compares its own position.
+        Op::Scatter { axis, .. } => graph.node(node.src[1]).shape.dims()[*axis] > 1,
+        Op::Data
+        | Op::Input(_)
+        | Op::Const(_)
+        | Op::Iota { .. }
+        | Op::Random
+        | Op::Invalid(_)
+        | Op::Scalar(_)
+        | Op::Cast
+        | Op::Bitcast
+        | Op::Reshape
+        | Op::Permute(_)
+        | Op::Expand
+        | Op::Slice(_)
+        | Op::SliceAt { .. }
+        | Op::UpdateAt { .. }
+        | Op::Flip(_)
+        | Op::Pad(_)
+        | Op::Concat { .. }
+        | Op::Window(_)
+        | Op::Gather { .. }
+        | Op::Detach
+        | Op::Tracked
+        | Op::Fence(_)
+        | Op::Block(_) => false,
+    }
+}
+
+/// What an operation costs where it is inlined; 0 for what only moves elements.
+fn weight(graph: &Graph, id: Id) -> u32 {
+    let node = graph.node(id);
+    match &node.op {
+        Op::Scalar(op) => match op {
+            Scalar::Exp | Scalar::Ln | Scalar::Log2 | Scalar::Sin | Scalar::Cos | Scalar::Tan | Scalar::Pow => 6,
+            Scalar::Expm1 | Scalar::Log1p | Scalar::Asin | Scalar::Acos | Scalar::Atan | Scalar::Atan2 => 10,
+            Scalar::Sinh | Scalar::Cosh | Scalar::Tanh | Scalar::Erf => 10,
+            Scalar::Sqrt | Scalar::Rsqrt | Scalar::Div | Scalar::Recip | Scalar::Rem | Scalar::FloorDiv => 2,
+            _ => 1,
+        },
+        Op::Random => 24,
+        Op::Gather { .. } | Op::Scatter { .. } => 3,
+        Op::UpdateAt { .. } | Op::Concat { .. } => 2,
+        Op::Pad(_) => 1,
+        _ => 0,
+    }
+}
+
+/// Chooses the parts of `graph`.
+pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
+    let n = graph.nodes.len();
+    let mut users: Vec<u32> = vec![0; n];
+    for node in &graph.nodes {
+        let mut distinct = node.src.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        distinct.iter().for_each(|&s| users[s as usize] += 1);
+    }
+    let mut p = Choice { graph, part: vec![false; n], cost: vec![0; n], size: vec![0; n], reads: vec![0; n], hero_below: vec![false; n] };
+    for &root in &graph.roots {
+        p.part[root as usize] = !matches!(graph.node(root).op, Op::Data);
+    }
+    let reads_max = limits.buffers_max.saturating_sub(2).max(2) as u32;
+    for id in 0..n as Id {
+        let k = id as usize;
+        let node = graph.node(id);
+        p.demand(id, &users);
+        p.sum(id, limits);
+        while p.reads[k] > reads_max {
+            // The operand that reads most is stored instead, until the rest fits.
+            let Some(&most) = node.src.iter().filter(|&&s| !p.settled(s)).max_by_key(|&&s| p.reads[s as usize]) else { break };
+            p.store(most);
+            p.sum(id, limits);
+        }
+        if is_hero(graph, id) {
+            p.part[k] = true;
+        } else if p.size[k] > INLINE_MAX || (users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX && weight(graph, id) > 0) {
+            p.part[k] = true;
+        } else if users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX && !matches!(node.op, Op::Data) {
+            // A view used twice: what it views is computed once.
+            p.store(id);
+            p.sum(id, limits);
+        }
+    }
+    Parts { part: p.part }
+}
+
+/// The parts and leaves that node `id` reads, through what is inlined.
+pub fn operands(graph: &Graph, parts: &Parts, id: Id) -> Vec<Id> {
+    let mut found = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    let mut open: Vec<Id> = graph.node(id).src.clone();
+    while let Some(x) = open.pop() {
+        if !seen.insert(x) {
+            continue;
+        }
+        if parts.part[x as usize] || matches!(graph.node(x).op, Op::Data) {
+            found.push(x);
+        } else {
+            open.extend(&graph.node(x).src);
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+struct Choice<'g> {
+    graph: &'g Graph,
+    part: Vec<bool>,
+    /// Operations of the inlined expression.
+    cost: Vec<u32>,
+    /// Nodes of the inlined expression.
+    size: Vec<u32>,
+    /// Bindings of the inlined expression, counting repeats.
+    reads: Vec<u32>,
+    /// Whether a hero's result is read without being stored for its own sake.
+    hero_below: Vec<bool>,
+}
+
+impl Choice<'_> {
+    /// Whether node `x` is read from a buffer anyway, or is nothing to read.
+    fn settled(&self, x: Id) -> bool {
+        self.part[x as usize] || matches!(self.graph.node(x).op, Op::Data | Op::Const(_) | Op::Input(_) | Op::Iota { .. })
+    }
+
+    /// Makes a part of `x`, or of what it is a view of.
+    fn store(&mut self, x: Id) {
+        let mut x = x;
+        while weight(self.graph, x) == 0 && !self.settled(x) && self.graph.node(x).src.len() == 1 {
+            x = self.graph.src(x, 0);
+        }
+        if !self.settled(x) {
+            self.part[x as usize] = true;
+        }
+    }
+
+    /// Stores operands that `id` would compute many times over.
+    fn demand(&mut self, id: Id, users: &[u32]) {
+        let node = self.graph.node(id);
+        let numel = node.shape.numel();
+        for (k, &s) in node.src.iter().enumerate() {
+            let (cost, below) = (self.cost[s as usize], self.graph.node(s));
+            let dear = match &node.op {
+                Op::ArgSort { .. } | Op::Custom(_) => {
+                    // These read buffers as they lie, so even a view is stored.
+                    if !matches!(below.op, Op::Data) {
+                        self.part[s as usize] = true;
+                    }
+                    false
+                }
+                // Each element is loaded again for every tile of the result.
+                Op::Dot | Op::Conv(_) => {
+                    let repeated = users[s as usize] > 1 || self.hero_below[s as usize];
+                    cost > RECOMPUTE_MAX || (cost > 0 && repeated)
+                }
+                Op::Gather { .. } => k == 0 && cost > RECOMPUTE_MAX,
+                Op::Expand | Op::Window(_) => cost > RECOMPUTE_MAX && numel >= 2 * below.shape.numel(),
+                Op::Fold(_) => cost > RECOMPUTE_MAX,
+                Op::Scatter { .. } => k > 0 && cost > RECOMPUTE_MAX && !is_hero(self.graph, id),
+                _ => false,
+            };
+            if dear && !self.settled(s) {
+                self.store(s);
+            }
+        }
+        // What a stored operand no longer costs is seen by `sum`.
+    }
+
+    fn sum(&mut self, id: Id, limits: &Limits) {
+        let k = id as usize;
+        let node = self.graph.node(id);
+        (self.cost[k], self.size[k], self.reads[k]) = (weight(self.graph, id), 1, 0);
+        self.hero_below[k] = false;
+        for &s in &node.src {
+            let below = self.graph.node(s);
+            let x = s as usize;
+            self.hero_below[k] |= is_hero(self.graph, s) || (!self.settled(s) && self.hero_below[x]);
+            if self.settled(s) {
+                if !matches!(below.op, Op::Const(_) | Op::Iota { .. }) {
+                    self.reads[k] += windows(limits, below.shape.numel() * below.dtype.bytes()) as u32;
+                }
+            } else {
+                self.cost[k] = self.cost[k].saturating_add(self.cost[x]);
+                self.size[k] = self.size[k].saturating_add(self.size[x]);
+                self.reads[k] = self.reads[k].saturating_add(self.reads[x]);
+            }
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! Simplify: rebuilds the graph node by node through one smart constructor.
+//!
+//! The constructor merges equal nodes, folds constants, drops what changes nothing and rewrites
+//! what no kernel computes directly. Every rule keeps the result's bits on ordinary numbers and
+//! the documented treatment of NaN, infinities and -0.
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::sync::Arc;
+
+use crate::compile::graph::{Graph, Id, Mix, Node};
+use crate::compile::plan::Target;
+use crate::dtype::{DType, Number};
+use crate::graph::op::{CustomCall, Op, PadSpec, Reduction};
+use crate::graph::scalar::Scalar;
+use crate::shape::{AxisSet, Shape};
+
+/// The simplified graph for `target`, with only what the roots need.
+pub fn simplify(graph: &Graph, target: Target) -> Graph {
+    let mut pass = Pass { out: Graph::default(), known: HashMap::default(), target };
+    let mut new: Vec<Id> = Vec::with_capacity(graph.nodes.len());
+    let needed = needed(graph, |node| definition_only(node, target));
+    for (id, node) in graph.nodes.iter().enumerate() {
+        if !needed[id] {
+            new.push(0);
+            continue;
+        }
+        let src = node.src.iter().map(|&s| new[s as usize]).collect();
+        new.push(pass.make(Node { src, ..node.clone() }));
+    }
+    pass.out.roots = graph.roots.iter().map(|&r| new[r as usize]).collect();
+    prune(pass.out)
+}
+
+/// Which operands of `node` the target reads: `Some(true)` only the definition, `Some(false)` all
+/// but the definition.
+fn definition_only(node: &Node, target: Target) -> Option<bool> {
+    match node.op {
+        Op::Block(_) => Some(true),
+        Op::Custom(_) => Some(target == Target::Cpu),
+        _ => None,
+    }
+}
+
+/// Which nodes the roots need.
+fn needed(graph: &Graph, choice: impl Fn(&Node) -> Option<bool>) -> Vec<bool> {
+    let mut needed = vec![false; graph.nodes.len()];
+    for &root in &graph.roots {
+        needed[root as usize] = true;
+    }
+    for (id, node) in graph.nodes.iter().enumerate().rev() {
+        if needed[id] {
+            let src = match choice(node) {
+                None => &node.src[..],
+                Some(true) => &node.src[..1],
+                Some(false) => &node.src[1..],
+            };
+            src.iter().for_each(|&s| needed[s as usize] = true);
+        }
+    }
+    needed
+}
+
+/// The graph without nodes that no root needs.
+fn prune(graph: Graph) -> Graph {
+    let needed = needed(&graph, |_| None);
+    let mut number = vec![0; graph.nodes.len()];
+    let mut out = Graph::default();
+    for (id, node) in graph.nodes.into_iter().enumerate() {
+        if needed[id] {
+            number[id] = out.nodes.len() as Id;
+            let src = node.src.iter().map(|&s| number[s as usize]).collect();
+            out.nodes.push(Node { src, ..node });
+        }
+    }
+    out.roots = graph.roots.iter().map(|&r| number[r as usize]).collect();
+    out
+}
+
+struct Pass {
+    out: Graph,
+    known: HashMap<u64, Vec<Id>, BuildHasherDefault<Mix>>,
+    target: Target,
+}
+
+impl Pass {
+    /// The number of a node that means what `node` means.
+    fn make(&mut self, node: Node) -> Id {
+        if node.shape.numel() == 0 && !matches!(node.op, Op::Const(_) | Op::Data) {
+            return self.constant(&node, Number::Int(0));
+        }
+        match node.op.clone() {
+            Op::Detach | Op::Tracked | Op::Block(_) => node.src[0],
+            Op::Custom(call) => match self.target {
+                Target::Cpu => node.src[0],
+                Target::Gpu | Target::SoftwareGpu => self.custom(node, call),
+            },
+            Op::Scalar(op) => self.scalar(node, op),
+            Op::Cast => match self.constant_of(node.src[0]) {
+                Some(value) => {
+                    let bits = value.bits(self.out.node(node.src[0]).dtype);
+                    let value = number(bits, self.out.node(node.src[0]).dtype);
+                    self.constant(&node, cast(value, node.dtype))
+                }
+                None if self.out.node(node.src[0]).dtype == node.dtype => node.src[0],
+                None => self.intern(node),
+            },
+            Op::Reshape | Op::Expand => self.view(node),
+            Op::Permute(_) | Op::Flip(_) | Op::Slice(_) | Op::Window(_) => match self.constant_of(node.src[0]) {
+                Some(value) => self.constant(&node, value),
+                None => self.intern(node),
+            },
+            Op::Reduce(kind, set) => self.reduce(node, kind, set),
+            Op::ArgReduce(_, axis) if self.out.node(node.src[0]).shape.dims()[axis] == 1 => {
+                self.constant(&node, Number::Int(0))
+            }
+            Op::Scan(..) => self.in_compute_dtype(node, |pass, node| pass.intern(node)),
+            Op::Fold(_) if self.out.node(node.src[0]).shape.numel() == 0 => self.constant(&node, Number::Int(0)),
+            Op::Fold(_) => self.in_compute_dtype(node, |pass, node| pass.intern(node)),
+            Op::Dot => {
+                if self.out.node(node.src[0]).shape.numel() == 0 {
+                    return self.constant(&node, Number::Int(0));
+                }
+                self.in_compute_dtype(node, |pass, node| pass.intern(node))
+            }
+            Op::Conv(_) => {
+                let empty = node.src.iter().any(|&s| self.out.node(s).shape.numel() == 0);
+                if empty {
+                    return self.constant(&node, Number::Int(0));
+                }
+                self.in_compute_dtype(node, |pass, node| pass.intern(node))
+            }
+            Op::Scatter { .. } => {
+                if self.out.node(node.src[1]).shape.numel() == 0 {
+                    return node.src[0];
+                }
+                self.in_compute_dtype(node, |pass, node| pass.intern(node))
+            }
+            Op::Pad(spec) if self.out.node(node.src[0]).shape.numel() == 0 => self.constant(&node, spec.fill),
+            Op::ArgSort { axis, descending } => self.arg_sort(node, axis, descending),
+            Op::Concat { axis } => {
+                let mut node = node;
+                node.src.retain(|&s| self.out.node(s).shape.numel() > 0);
+                match node.src[..] {
+                    [only] => only,
+                    _ => {
+                        node.op = Op::Concat { axis };
+                        self.intern(node)
+                    }
+                }
+            }
+            Op::UpdateAt { .. } if self.out.node(node.src[1]).shape.numel() == 0 => node.src[0],
+            Op::Data
+            | Op::Input(_)
+            | Op::Const(_)
+            | Op::Iota { .. }
+            | Op::Random
+            | Op::Invalid(_)
+            | Op::Bitcast
+            | Op::SliceAt { .. }
+            | Op::UpdateAt { .. }
+            | Op::Pad(_)
+            | Op::ArgReduce(..)
+            | Op::Gather { .. }
+            | Op::Fence(_) => self.intern(node),
+        }
+    }
+
+    /// The node itself, or an equal one that is there.
+    fn intern(&mut self, node: Node) -> Id {
+        use std::hash::{Hash, Hasher};
+        let mut h = Mix::default();
+        node.hash(&mut h);
+        let bucket = self.known.entry(h.finish()).or_default();
+        if let Some(&id) = bucket.iter().find(|&&id| self.out.nodes[id as usize] == node) {
+            return id;
+        }
+        let id = self.out.nodes.len() as Id;
+        bucket.push(id);
+        self.out.nodes.push(node);
+        id
+    }
+
+    /// A node that the rewriting of `like` needs.
+    fn derived(&mut self, like: &Node, op: Op, src: Vec<Id>, shape: Shape, dtype: DType) -> Id {
+        self.make(Node { op, src, shape, dtype, leaf: 0, at: like.at })
+    }
+
+    fn constant(&mut self, like: &Node, value: Number) -> Id {
+        self.intern(Node { op: Op::Const(value), src: Vec::new(), leaf: 0, ..like.clone() })
+    }
+
+    fn constant_of(&self, id: Id) -> Option<Number> {
+        match self.out.node(id).op {
+            Op::Const(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    fn custom(&mut self, mut node: Node, call: CustomCall) -> Id {
+        node.src.remove(0);
+        node.op = Op::Custom(call);
+        self.intern(node)
+    }
+
+    fn scalar(&mut self, node: Node, op: Scalar) -> Id {
+        let values: Vec<Option<Number>> = node.src.iter().map(|&s| self.constant_of(s)).collect();
+        let is = |k: usize, n: f64| values.get(k).copied().flatten().is_some_and(|v| v.as_f64() == n);
+        let float = node.dtype.is_float();
+        match (op, &node.src[..]) {
+            (Scalar::Mul, &[x, _]) if is(1, 1.0) => return x,
+            (Scalar::Mul, &[_, z]) if is(0, 1.0) => return z,
+            (Scalar::Div | Scalar::Pow, &[x, _]) if is(1, 1.0) => return x,
+            (Scalar::Sub, &[x, _]) if is(1, 0.0) => return x,
+            // In floats -0 + 0 is 0, so only integers may drop a zero.
+            (Scalar::Add, &[x, _]) if !float && is(1, 0.0) => return x,
+            (Scalar::Add, &[_, z]) if !float && is(0, 0.0) => return z,
+            (Scalar::Pow, &[x, _]) if float && is(1, 2.0) => {
+                return self.make(Node { op: Op::Scalar(Scalar::Mul), src: vec![x, x], ..node });
+            }
+            (Scalar::Pow, &[x, _]) if float && is(1, -1.0) => {
+                return self.make(Node { op: Op::Scalar(Scalar::Recip), src: vec![x], ..node });
+            }
+            (Scalar::Neg, &[x]) => {
+                if let Node { op: Op::Scalar(Scalar::Neg), src, .. } = self.out.node(x) {
+                    return src[0];
+                }
+            }
+            (Scalar::Where, &[c, x, z]) => {
+                if x == z {
+                    return x;
+                }
+                if let Some(c) = self.constant_of(c) {
+                    return if c.as_f64() != 0.0 { x } else { z };
+                }
+            }
+            _ => {}
+        }
+        if let Some(values) = values.into_iter().collect::<Option<Vec<Number>>>() {
+            let dtype = self.out.node(node.src[0]).dtype;
+            if let Some(value) = fold(op, &values, dtype, node.dtype) {
+                return self.constant(&node, value);
+            }
+        }
+        self.intern(node)
+    }
+
+    /// A reshape or expand, looked through others of its kind.
+    fn view(&mut self, mut node: Node) -> Id {
+        if let Some(value) = self.constant_of(node.src[0]) {
+            return self.constant(&node, value);
+        }
+        let below = self.out.node(node.src[0]);
+        if below.shape == node.shape {
+            return node.src[0];
+        }
+        if below.op == node.op {
+            node.src = below.src.clone();
+            return self.view(node);
+        }
+        self.intern(node)
+    }
+
+    fn reduce(&mut self, node: Node, kind: Reduction, set: AxisSet) -> Id {
+        let x = node.src[0];
+        let Node { shape, dtype, .. } = self.out.node(x).clone();
+        let inner: usize = set.iter().map(|axis| shape.dims()[axis]).product();
+        if inner == 0 {
+            return self.constant(&node, kind.identity(node.dtype));
+        }
+        if inner == 1 {
+            return self.derived(&node, Op::Reshape, vec![x], node.shape, node.dtype);
+        }
+        if let (Some(value), Reduction::Max | Reduction::Min) = (self.constant_of(x), kind) {
+            return self.constant(&node, value);
+        }
+        if dtype != dtype.compute() {
+            return self.in_compute_dtype(node, |pass, node| pass.make(node));
+        }
+        match split(&shape, set) {
+            None => self.intern(node),
+            Some((axis, pieces)) => {
+                // Pads the axis to whole pieces, reduces inside the pieces, then across them.
+                let n = shape.dims()[axis];
+                let piece = n.div_ceil(pieces);
+                let rank = shape.rank();
+                let mut padded = x;
+                let mut long = shape;
+                if piece * pieces != n {
+                    let mut hi = vec![0; rank];
+                    hi[axis] = piece * pieces - n;
+                    let pad = PadSpec { lo: vec![0; rank], hi, interior: vec![0; rank], fill: kind.identity(dtype) };
+                    long = shape.with(axis, piece * pieces).unwrap_or(shape);
+                    padded = self.derived(&node, Op::Pad(Arc::new(pad)), vec![x], long, dtype);
+                }
+                let mut dims = long.dims().to_vec();
+                dims[axis] = pieces;
+                dims.insert(axis + 1, piece);
+                // A tensor of the highest rank cannot be cut further.
+                let Ok(cut) = Shape::new(&dims) else { return self.intern(node) };
+                let cut_x = self.derived(&node, Op::Reshape, vec![padded], cut, dtype);
+                // Everything but the pieces goes first; then the pieces.
+                let up = |a: usize| if a > axis { a + 1 } else { a };
+                let first = set.iter().fold(AxisSet::default(), |s, a| s.and(if a == axis { axis + 1 } else { up(a) }));
+                let partial_shape = cut.without(first);
+                let partial = Node { op: Op::Reduce(kind, first), src: vec![cut_x], shape: partial_shape, ..node.clone() };
+                let partial = self.intern(partial);
+                let at = (0..axis).filter(|&a| !set.has(a)).count();
+                self.intern(Node { op: Op::Reduce(kind, AxisSet::one(at)), src: vec![partial], ..node })
+            }
+        }
+    }
+
+    /// The node computed in its 32-bit compute dtype and cast at the end, so that kernels which
+    /// write one element an invocation never share a word.
+    fn in_compute_dtype(&mut self, node: Node, make: impl FnOnce(&mut Pass, Node) -> Id) -> Id {
+        let dtype = node.dtype;
+        if dtype == dtype.compute() {
+            return make(self, node);
+        }
+        let mut wide = node.clone();
+        wide.dtype = dtype.compute();
+        // Indices of a scatter keep their own dtype.
+        for s in &mut wide.src {
+            if self.out.node(*s).dtype == dtype {
+                let shape = self.out.node(*s).shape;
+                *s = self.derived(&node, Op::Cast, vec![*s], shape, wide.dtype);
+            }
+        }
+        let wide = make(self, wide);
+        self.derived(&node, Op::Cast, vec![wide], node.shape, dtype)
+    }
+
+    /// Sorting by `u32` keys in ascending order: floats are mapped so that their order is the
+    /// keys' order, -0 equals 0 and every NaN is greatest.
+    fn arg_sort(&mut self, node: Node, axis: usize, descending: bool) -> Id {
+        let x = node.src[0];
+        let Node { shape, dtype, .. } = self.out.node(x).clone();
+        if descending && dtype == DType::U32 && matches!(self.out.node(x).op, Op::Scalar(Scalar::Not)) {
+            return self.intern(Node { op: Op::ArgSort { axis, descending: false }, ..node });
+        }
+        let like = Node { shape, dtype: DType::U32, ..node.clone() };
+        let word = |pass: &mut Pass, n: u32| pass.constant(&like, Number::Int(i64::from(n)));
+        let scalar = |pass: &mut Pass, op: Scalar, src: Vec<Id>, dtype: DType| {
+            pass.derived(&like, Op::Scalar(op), src, shape, dtype)
+        };
+        let mut key = match dtype.compute() {
+            DType::F32 => {
+                let wide = self.derived(&like, Op::Cast, vec![x], shape, DType::F32);
+                let bits = self.derived(&like, Op::Bitcast, vec![wide], shape, DType::U32);
+                let (sign, zero, all) = (word(self, 1 << 31), word(self, 0), word(self, u32::MAX));
+                let bits = {
+                    let is_zero = scalar(self, Scalar::Eq, vec![bits, sign], DType::Bool);
+                    scalar(self, Scalar::Where, vec![is_zero, zero, bits], DType::U32)
+                };
+                let negative = scalar(self, Scalar::Ge, vec![bits, sign], DType::Bool);
+                let mask = scalar(self, Scalar::Where, vec![negative, all, sign], DType::U32);
+                let ordered = scalar(self, Scalar::Xor, vec![bits, mask], DType::U32);
+                let nan = scalar(self, Scalar::IsNan, vec![wide], DType::Bool);
+                scalar(self, Scalar::Where, vec![nan, all, ordered], DType::U32)
+            }
+            DType::I32 => {
+                let bits = self.derived(&like, Op::Bitcast, vec![x], shape, DType::U32);
+                let sign = word(self, 1 << 31);
+                scalar(self, Scalar::Xor, vec![bits, sign], DType::U32)
+            }
+            _ => self.derived(&like, Op::Cast, vec![x], shape, DType::U32),
+        };
+        if descending {
+            key = scalar(self, Scalar::Not, vec![key], DType::U32);
+        }
+        self.intern(Node { op: Op::ArgSort { axis, descending: false }, src: vec![key], ..node })
+    }
+}
+
+/// Whether a reduction is cut in two, and where: few results over many elements would leave most
+/// of a device idle. Depends on the shape alone, so that bits do not depend on the device.
+fn split(shape: &Shape, set: AxisSet) -> Option<(usize, usize)> {
+    let inner: usize = set.iter().map(|axis| shape.dims()[axis]).product();
+    let outer = shape.numel() / inner;
+    let axis = set.iter().max_by_key(|&axis| shape.dims()[axis])?;
+    let n = shape.dims()[axis];
+    // A row is shared by a whole workgroup; a column belongs to one invocation.
+    let rows = set.iter().last() == Some(shape.rank() - 1);
+    let wanted = if rows { 64 } else { 4096 };
+    let long = if rows { 8192 } else { 256 };
+    if outer >= wanted || n < long {
+        return None;
+    }
+    let pieces = (wanted / outer).min(n / 64).max(2);
+    Some((axis, pieces.next_power_of_two()))
+}
+
+/// The number that `bits` are in `dtype`.
+fn number(bits: u32, dtype: DType) -> Number {
+    match dtype {
+        DType::F32 | DType::F16 | DType::BF16 => Number::Float(f64::from(f32::from_bits(bits))),
+        DType::I32 => Number::Int(i64::from(bits as i32)),
+        DType::U32 | DType::U8 => Number::Int(i64::from(bits)),
+        DType::Bool => Number::Bool(bits != 0),
+    }
+}
+
+/// `value` as `Op::Cast` to `dtype` gives it.
+fn cast(value: Number, dtype: DType) -> Number {
+    match (value, dtype) {
+        (Number::Float(x), DType::I32) => Number::Int(i64::from(x as i32)),
+        (Number::Float(x), DType::U32) => Number::Int(i64::from(x as u32)),
+        (Number::Float(x), DType::U8) => Number::Int(i64::from(x as u8)),
+        (Number::Float(x), DType::Bool) => Number::Bool(x != 0.0),
+        (value, dtype) => number(value.bits(dtype), dtype),
+    }
+}
+
+/// A row of the table on constants of `dtype`, by the CPU's meaning.
+fn fold(op: Scalar, values: &[Number], dtype: DType, result: DType) -> Option<Number> {
+    let spec = op.spec();
+    let lanes = match dtype.compute() {
+        DType::F32 => spec.lanes_f32,
+        DType::I32 => spec.lanes_i32,
+        _ => spec.lanes_u32,
+    }?;
+    let a = [values.first()?.bits(dtype)];
+    let b = [values.last()?.bits(dtype)];
+    let mut out = [0];
+    lanes(&a, &b, &mut out);
+    let bits = match result {
+        DType::U8 => out[0] & 255,
+        DType::Bool => out[0] & 1,
+        _ => out[0],
+    };
+    Some(number(bits, result))
+}
