@@ -3,5 +3,7 @@
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
 mod gradients;
+mod jax;
+mod ops_basic;
 mod scalars;
 mod support;

@@ -99,7 +99,13 @@ fn refused(y: &Tensor, word: &str, fact: &str) {
 
 /// A tensor that stands for an error, which every word must pass on.
 fn invalid() -> Tensor {
-    Tensor::from(wgrad::Error::new(wgrad::ErrorKind::Operand, "earlier", "a mistake"))
+    ints(&[1], &[2])
+}
+
+/// Checks that `y` is the error of [`invalid`].
+#[track_caller]
+fn passes_on(y: &Tensor) {
+    refused(y, "from_slice", "1 elements for the shape [2]");
 }
 
 // ---- creation
@@ -149,7 +155,7 @@ fn zeros_ones_full() {
     refused(&Tensor::zeros([70_000, 70_000], &cpu()), "zeros", "more than 2^32 - 1 elements");
     refused(&Tensor::ones([-1], &cpu()), "ones", "negative");
     refused(&Tensor::full([1], 1i64 << 33, &cpu()), "full", "8589934592 does not fit i32");
-    refused(&invalid().full_like(1), "earlier", "a mistake");
+    passes_on(&invalid().full_like(1));
 }
 
 #[test]
@@ -196,7 +202,7 @@ fn one_hot() {
     check(&x.one_hot(0), &[2, 2, 0], |_| 0.0);
     refused(&Tensor::new([1.0], &cpu()).one_hot(3), "one_hot", "classes are integers, got f32");
     refused(&x.one_hot(usize::MAX), "one_hot", "elements");
-    refused(&invalid().one_hot(3), "earlier", "a mistake");
+    passes_on(&invalid().one_hot(3));
 }
 
 #[test]
@@ -220,7 +226,7 @@ fn reshape() {
     refused(&x.reshape([-1, -1]), "reshape", "[2, 3, 4] does not fit [-1, -1]");
     refused(&x.reshape([-2]), "reshape", "negative");
     refused(&sample(&[2, 0]).0.reshape([0, -1]), "reshape", "does not fit");
-    refused(&invalid().reshape([5]), "earlier", "a mistake");
+    passes_on(&invalid().reshape([5]));
 }
 
 #[test]
@@ -375,7 +381,7 @@ fn slice() {
     refused(&x.slice(4), "slice", "index 4 is out of range for axis 0 of [4, 5, 6]");
     refused(&x.slice((.., -6)), "slice", "index -6 is out of range for axis 1");
     refused(&x.slice((.., .., .., ..)), "slice", "4 axes are named, but the shape is [4, 5, 6]");
-    refused(&invalid().slice(0), "earlier", "a mistake");
+    passes_on(&invalid().slice(0));
 }
 
 /// Python's `range(n)[from:to:step]`.
@@ -493,7 +499,7 @@ fn cat() {
     refused(&Tensor::cat(&[&x, &z], 0), "cat", "f32 [2, 3] and f32 [2, 1] do not join along axis 0");
     refused(&Tensor::cat(&[&x], 2), "cat", "axis 2 is out of range for [2, 3]");
     refused(&Tensor::cat::<Tensor>(&[], 0), "cat", "no tensors");
-    refused(&Tensor::cat(&[&x, &invalid()], 5), "earlier", "a mistake");
+    passes_on(&Tensor::cat(&[&x, &invalid()], 5));
 }
 
 #[test]
@@ -524,9 +530,9 @@ fn split() {
     refused(&q, "split", "5 elements in parts of [1, 2]");
     refused(&x.split(0, 1)[0], "split", "5 elements in parts of 0");
     let [p, q] = invalid().split([1, 2], 1);
-    refused(&p, "earlier", "a mistake");
-    refused(&q, "earlier", "a mistake");
-    refused(&invalid().split(2, 0)[0], "earlier", "a mistake");
+    passes_on(&p);
+    passes_on(&q);
+    passes_on(&invalid().split(2, 0)[0]);
 }
 
 #[test]
@@ -539,7 +545,7 @@ fn chunk() {
     assert_eq!(x.chunk(9, 1).len(), 5);
     refused(&x.chunk(0, 1)[0], "chunk", "0 parts");
     refused(&x.chunk(3, 2)[2], "chunk", "axis 2 is out of range for [2, 5]");
-    refused(&invalid().chunk(3, 0)[2], "earlier", "a mistake");
+    passes_on(&invalid().chunk(3, 0)[2]);
 }
 
 #[test]
@@ -613,7 +619,7 @@ macro_rules! reductions {
             check(&x.$word(..), &[], |_| want(&a.data));
             refused(&x.$word(2), stringify!($word), "axis 2 is out of range for [2, 3]");
             refused(&x.$word([0, -2]), stringify!($word), "axis 0 is named twice in [0, -2]");
-            refused(&invalid().$word(3), "earlier", "a mistake");
+            passes_on(&invalid().$word(3));
         }
     )*};
 }
@@ -772,7 +778,7 @@ fn gather() {
     refused(&x.gather(1, &ints(&[0], &[1])), "gather", "indices [1] along axis 1 of [3, 4]");
     refused(&x.gather(1, &ints(&[0; 4], &[4, 1])), "gather", "indices [4, 1] along axis 1 of [3, 4]");
     refused(&x.gather(1, &x), "gather", "indices are integers, got f32");
-    refused(&x.gather(1, &invalid()), "earlier", "a mistake");
+    passes_on(&x.gather(1, &invalid()));
 }
 
 #[test]
@@ -921,8 +927,8 @@ fn keys_refuse_what_is_no_key() {
     refused(&Tensor::randint(dims, 0..3, &bad), "randint", "a key is u32 [2]");
     refused(&Tensor::permutation(3, &bad), "permutation", "a key is u32 [2]");
     refused(&Tensor::permutation(usize::MAX, &key), "permutation", "elements");
-    refused(&Tensor::normal(dims, &invalid()), "earlier", "a mistake");
-    refused(&Tensor::bernoulli(dims, 0.5, &invalid()), "earlier", "a mistake");
+    passes_on(&Tensor::normal(dims, &invalid()));
+    passes_on(&Tensor::bernoulli(dims, 0.5, &invalid()));
 }
 
 #[test]
@@ -943,7 +949,7 @@ fn display() {
     assert_eq!(show(Tensor::new([1.0, 2.0], &cpu())), "[1. 2.]");
     assert_eq!(show(Tensor::new([[1, -20], [300, 4]], &cpu())), "[[  1 -20]\n [300   4]]");
     assert_eq!(show(Tensor::new([true, false], &cpu())), "[ true false]");
-    assert_eq!(show(Tensor::new([0.1, 100.25, f64::NAN], &cpu())), "[  0.1  100.25    nan]");
+    assert_eq!(show(Tensor::new([0.1, 10.25, f64::NAN], &cpu())), "[ 0.1  10.25   nan]");
     assert_eq!(show(Tensor::new([1.5e10, -2e-7], &cpu())), "[ 1.5e+10 -2.0e-07]");
     assert_eq!(show(Tensor::zeros([2, 0], &cpu())), "[]");
     assert_eq!(format!("{:.1}", Tensor::new([0.25, 1.0], &cpu())), "[0.2 1. ]");
