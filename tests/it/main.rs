@@ -1,10 +1,13 @@
 //! Every test of the crate's public face, in one binary.
 
+mod arrays;
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
 mod gradients;
 mod jax;
 mod ops_basic;
+mod ops_gradients;
+mod ops_reduce;
 mod oracle;
 mod scalars;
 mod support;
