@@ -217,13 +217,13 @@ impl Tensor {
     /// # use wgrad::prelude::*;
     /// let x = Tensor::arange(0, 5, 1, &Device::cpu());
     /// let start = Tensor::input(2, &Device::cpu());
-    /// assert_eq!(x.write_at(0, &start, &Tensor::new([8, 9], &Device::cpu())).to_vec::<i32>()?, [0, 1, 8, 9, 4]);
+    /// assert_eq!(x.update_at(0, &start, &Tensor::new([8, 9], &Device::cpu())).to_vec::<i32>()?, [0, 1, 8, 9, 4]);
     /// # Ok::<(), wgrad::Error>(())
     /// ```
     #[track_caller]
-    pub fn write_at(&self, axis: isize, start: &Tensor, part: &Tensor) -> Tensor {
-        let axis = checked!(self, "write_at", self.shape().axis(axis));
-        self.update_at("write_at", axis, part, &start.index_for("write_at"))
+    pub fn update_at(&self, axis: isize, start: &Tensor, part: &Tensor) -> Tensor {
+        let axis = checked!(self, "update_at", self.shape().axis(axis));
+        self.write_at("update_at", axis, part, &start.index_for("update_at"))
     }
 
     /// This integer tensor as indices for `word`: in `i32`.

@@ -343,16 +343,16 @@ fn narrow_at() {
 }
 
 #[test]
-fn write_at() {
+fn update_at() {
     let ((x, a), (part, b)) = (sample(&[3, 5]), sample(&[3, 2]));
     for (start, at) in [(-4, 0), (0, 0), (1, 1), (3, 3), (9, 3)] {
-        check(&x.write_at(-1, &Tensor::input(start, &cpu()), &part), &[3, 5], |i| {
+        check(&x.update_at(-1, &Tensor::input(start, &cpu()), &part), &[3, 5], |i| {
             if (at..at + 2).contains(&i[1]) { b.at(&[i[0], i[1] - at]) } else { a.at(i) }
         });
     }
     let start = Tensor::input(0, &cpu());
-    refused(&x.write_at(0, &start, &part), "write_at", "f32 [3, 2] does not fit into f32 [3, 5] along axis 0");
-    refused(&x.write_at(1, &start, &part.cast(DType::I32)), "write_at", "i32 [3, 2] does not fit into f32");
+    refused(&x.update_at(0, &start, &part), "update_at", "f32 [3, 2] does not fit into f32 [3, 5] along axis 0");
+    refused(&x.update_at(1, &start, &part.cast(DType::I32)), "update_at", "i32 [3, 2] does not fit into f32");
 }
 
 // ---- padding, joining, cutting
@@ -475,4 +475,104 @@ fn roll() {
     check(&sample(&[0]).0.roll(3, 0), &[0], |_| 0.0);
     refused(&x.roll([1, 2], 0), "roll", "2 shifts for 1 axes");
     refused(&x.roll(1, 2), "roll", "axis 2 is out of range for [3, 4]");
+}
+
+// ---- errors
+
+#[test]
+fn every_word_passes_an_error_on() {
+    let (bad, x, at) = (invalid(), sample(&[2, 3]).0, ints(&[0], &[]));
+    let mask = x.gt(0.0);
+    let alone = [
+        bad.zeros_like(),
+        bad.ones_like(),
+        bad.full_like(2.5),
+        bad.one_hot(2),
+        bad.reshape([2, -1]),
+        bad.flatten(0, -1),
+        bad.permute([1, 0]),
+        bad.transpose(0, 1),
+        bad.t(),
+        bad.squeeze(..),
+        bad.squeeze(0),
+        bad.unsqueeze(0),
+        bad.unsqueeze(5),
+        bad.expand([2, -1]),
+        bad.broadcast_to([2]),
+        bad.flip(..),
+        bad.flip(0),
+        bad.tril(0),
+        bad.triu(0),
+        bad.diag(0),
+        bad.unfold(0, 1, 1),
+        bad.slice(..),
+        bad.slice([0; 0]),
+        bad.slice((0, 1..)),
+        bad.slice_axis(0, .., -1),
+        bad.narrow(0, 0, 0),
+        bad.narrow_at(0, &at, 1),
+        bad.update_at(0, &at, &x),
+        bad.pad(&[], 0),
+        bad.pad(&[(1, 1)], PadMode::Reflect),
+        bad.repeat(2, 0),
+        bad.tile([2, 2]),
+        bad.roll(1, 0),
+        bad.sum(..),
+        bad.prod(0),
+        bad.max(keepdim(..)),
+        bad.min(0),
+        bad.mean(..),
+        bad.var(..),
+        bad.var_with(0, 0.0),
+        bad.std(..),
+        bad.std_with(0, 0.0),
+        bad.argmax(..),
+        bad.argmin(0),
+        bad.any(..),
+        bad.all(0),
+        bad.norm(.., 2.0),
+        bad.norm(0, 0.0),
+        bad.logsumexp(..),
+        bad.cumsum(0),
+        bad.cumprod(0),
+        bad.cummax(0).1,
+        bad.gather(0, &at),
+        bad.scatter(0, &at, 1),
+        bad.scatter_add(0, &at, 1),
+        bad.index_select(0, &at),
+        bad.take(&at, 0),
+        bad.embedding(&at),
+        bad.masked_fill(&mask, 0),
+        bad.sort(0, true).0,
+        bad.argsort(0, true),
+        bad.topk(1, 0).1,
+        bad.fold_in(1),
+        bad.split_key(2).remove(1),
+        bad.erfinv(),
+    ];
+    let beside = [
+        x.narrow_at(0, &bad, 1),
+        x.update_at(0, &bad, &x),
+        x.update_at(0, &at, &bad),
+        Tensor::cat(&[&x, &bad], 0),
+        Tensor::stack(&[&x, &bad], 0),
+        x.gather(0, &bad),
+        x.scatter(0, &bad, 1.0),
+        x.scatter(0, &ints(&[0; 6], &[2, 3]), &bad),
+        x.index_select(0, &bad),
+        x.take(&bad, 0),
+        x.embedding(&bad),
+        x.masked_fill(&bad, 0.0),
+        x.masked_fill(&mask, &bad),
+        Tensor::key(0, &cpu()).fold_in(&bad),
+        Tensor::bits([2], &bad),
+        Tensor::uniform([2], &bad),
+        Tensor::uniform_in([2], 0.0..1.0, &bad),
+        Tensor::normal([2], &bad),
+        Tensor::bernoulli([2], 0.5, &bad),
+        Tensor::bernoulli([2], &bad, &Tensor::key(0, &cpu())),
+        Tensor::randint([2], 0..3, &bad),
+        Tensor::permutation(3, &bad),
+    ];
+    alone.iter().chain(&beside).for_each(passes_on);
 }

@@ -29,7 +29,7 @@ smooth! {
     slice [[4, 5]] -1.0..1.0, |x| x[0].slice((1..3, -2)).exp();
     slice_axis [[7]] -1.0..1.0, |x| x[0].slice_axis(0, .., -2).exp();
     narrow_at [[7]] -1.0..1.0, |x| x[0].narrow_at(0, &Tensor::input(9, &cpu()), 3).exp();
-    write_at [[3, 5], [3, 2]] -1.0..1.0, |x| x[0].write_at(1, &Tensor::input(2, &cpu()), &x[1]).exp();
+    update_at [[3, 5], [3, 2]] -1.0..1.0, |x| x[0].update_at(1, &Tensor::input(2, &cpu()), &x[1]).exp();
     pad_constant [[2, 3]] -1.0..1.0, |x| x[0].pad(&[(1, 0), (2, 1)], 0.5).exp();
     pad_reflect [[4, 3]] -1.0..1.0, |x| x[0].pad(&[(3, 1), (1, 2)], PadMode::Reflect).exp();
     pad_replicate [[2, 3]] -1.0..1.0, |x| x[0].pad(&[(2, 0), (1, 2)], PadMode::Replicate).exp();
