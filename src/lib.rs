@@ -14,6 +14,7 @@ pub mod device;
 
 pub use dtype::{DType, Element, Number};
 pub use error::{Error, ErrorKind, Result};
+pub use grad::{checkpoint, custom_gradient};
 pub use graph::{Device, Operand, Tensor};
 pub use ops::attention::AttentionOptions;
 pub use ops::conv::ConvOptions;
@@ -21,6 +22,8 @@ pub use ops::loss::{ClassOptions, Reduce};
 pub use ops::pool::PoolOptions;
 pub use ops::upsample::Upsample;
 pub use shape::{Shape, keepdim};
+#[cfg(feature = "gpu")]
+pub use wgpu;
 
 /// The words most programs use: `use wgrad::prelude::*;`.
 pub mod prelude {

@@ -28,8 +28,8 @@ pub fn assign(graph: &Graph, lowered: Lowered) -> Plan {
     for (id, node) in graph.nodes.iter().enumerate() {
         if matches!(node.op, Op::Data) {
             slots.insert(id, plan.slots.len());
-            plan.leaves.push(plan.slots.len());
-            plan.slots.push(Slot { dtype: node.dtype, numel: node.shape.numel(), home: Home::Leaf(node.leaf) });
+            plan.slots.push(Slot { dtype: node.dtype, numel: node.shape.numel(), home: Home::Leaf(plan.leaves.len()) });
+            plan.leaves.push(node.leaf);
         }
     }
     let mut last_use: HashMap<usize, usize> = HashMap::new();

@@ -13,7 +13,9 @@ pub mod memory;
 pub mod parts;
 pub mod plan;
 pub mod schedule;
+pub mod shader;
 pub mod simplify;
+pub mod wgsl;
 
 use graph::Graph;
 use plan::{Limits, Plan};

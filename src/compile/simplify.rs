@@ -115,6 +115,7 @@ impl Pass {
                 self.constant(&node, Number::Int(0))
             }
             Op::Scan(..) => self.in_compute_dtype(node, |pass, node| pass.intern(node)),
+            Op::Fold(_) if self.out.node(node.src[0]).shape.numel() == 0 => self.constant(&node, Number::Int(0)),
             Op::Fold(_) => self.in_compute_dtype(node, |pass, node| pass.intern(node)),
             Op::Dot => {
                 if self.out.node(node.src[0]).shape.numel() == 0 {
@@ -136,7 +137,6 @@ impl Pass {
                 self.in_compute_dtype(node, |pass, node| pass.intern(node))
             }
             Op::Pad(spec) if self.out.node(node.src[0]).shape.numel() == 0 => self.constant(&node, spec.fill),
-            Op::Fold(_) if self.out.node(node.src[0]).shape.numel() == 0 => self.constant(&node, Number::Int(0)),
             Op::ArgSort { axis, descending } => self.arg_sort(node, axis, descending),
             Op::Concat { axis } => {
                 let mut node = node;

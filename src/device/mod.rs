@@ -2,7 +2,16 @@
 //!
 //! The only layer that touches wgpu, threads, clocks and wasm.
 
+mod custom;
 pub mod display;
+#[cfg(feature = "gpu")]
+pub mod gpu;
+
+pub use custom::{CustomKernel, CustomKernelBuilder};
+#[cfg(feature = "gpu")]
+pub use gpu::adapter::GpuOptions;
+#[cfg(feature = "gpu")]
+pub use gpu::interop::WgpuBuffer;
 
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
@@ -29,6 +38,12 @@ impl Device {
     pub fn cpu() -> Device {
         static CPU: OnceLock<Device> = OnceLock::new();
         CPU.get_or_init(|| Device(Arc::new(Cpu))).clone()
+    }
+
+    /// The best real GPU, or the built-in CPU where there is none.
+    #[cfg(not(feature = "gpu"))]
+    pub fn best() -> Device {
+        Device::cpu()
     }
 }
 

@@ -248,7 +248,7 @@ scalar_table! {
     }
     /// `-1`, `0` or `1`; 0 for NaN.
     Sign sign(x): Number {
-        wgsl: "(select(0.0, 1.0, $0 > 0.0) - select(0.0, 1.0, $0 < 0.0))", wgsl_int: "$t(sign(i32($0)))", needs: [],
+        wgsl: "(select(0.0, 1.0, $0 > 0.0) - select(0.0, 1.0, $0 < 0.0))", wgsl_int: "sign_$t($0)", needs: ["integer"],
         float: f64::from(i8::from(x > 0.0) - i8::from(x < 0.0)), int: x.signum_(),
         grad: [],
         example: [-0.5] => -1.0,
@@ -412,7 +412,7 @@ scalar_table! {
     }
     /// The hyperbolic sine.
     Sinh sinh(x): Float {
-        wgsl: "sinh_($0)", needs: ["expm1", "sinh"],
+        wgsl: "sinh_($0)", needs: ["sinh"],
         float: x.sinh(),
         grad: |x, y, dy| [dy * x.cosh()],
         example: [0.5] => 0.521095,
@@ -428,7 +428,7 @@ scalar_table! {
     }
     /// The hyperbolic tangent.
     Tanh tanh(x): Float {
-        wgsl: "tanh_($0)", needs: ["expm1", "tanh"],
+        wgsl: "tanh_($0)", needs: ["tanh"],
         float: x.tanh(),
         grad: |x, y, dy| [dy * (1.0 - y * y)],
         example: [0.5] => 0.462117,
@@ -499,8 +499,8 @@ scalar_table! {
         grad: |x, z, y, dy| [
             // A constant: not the NaN of 0 * inf.
             dy * z.eq(0.0).where_(0.0, z * x.pow(z - 1.0)),
-            // The limit of y * ln x where y vanishes is 0, not the NaN of 0 * -inf.
-            dy * y.eq(0.0).where_(0.0, y * x.ln())
+            // The limit of y * ln x where y vanishes is 0, not the NaN of 0 * -inf; so it is at 0^0.
+            dy * y.eq(0.0).bitor(x.eq(0.0).bitand(z.eq(0.0))).where_(0.0, y * x.ln())
         ],
         example: [3.0, 2.0] => 9.0,
         test: 0.2..3.0, 1e-5,

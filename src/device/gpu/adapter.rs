@@ -1,0 +1,142 @@
+//! Finding adapters and opening devices on them.
+//!
+//! Every call makes a device of its own; nothing is kept between calls. In a browser all of this
+//! is `async` under the same names.
+
+use crate::device::gpu::Gpu;
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::device::Device;
+
+/// Which GPU [`Device::gpu_with`] opens, and how.
+#[derive(Clone, Debug, Default)]
+pub struct GpuOptions {
+    /// Part of the adapter's name, in any case; whatever has it is taken, software too.
+    pub name: Option<String>,
+    /// Whether software that stands in for a GPU will do when there is no real one.
+    pub software: bool,
+    /// Whether wgpu and the driver validate and label everything, at a price.
+    pub debug: bool,
+}
+
+fn instance(debug: bool) -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor {
+        // Their default validates even in release builds.
+        flags: if debug { wgpu::InstanceFlags::debugging() } else { wgpu::InstanceFlags::empty() },
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    })
+}
+
+/// All adapters, best first.
+async fn adapters(debug: bool) -> Vec<wgpu::Adapter> {
+    if wgpu::Instance::enabled_backend_features().is_empty() {
+        return Vec::new();
+    }
+    let mut adapters = instance(debug).enumerate_adapters(wgpu::Backends::all()).await;
+    adapters.sort_by_key(|adapter| rank(&adapter.get_info()));
+    adapters
+}
+
+/// Less is better.
+fn rank(info: &wgpu::AdapterInfo) -> usize {
+    match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    }
+}
+
+async fn open(options: &GpuOptions) -> Result<Device> {
+    let adapters = adapters(options.debug).await;
+    let wanted = |info: &wgpu::AdapterInfo| match &options.name {
+        Some(name) => info.name.to_lowercase().contains(&name.to_lowercase()),
+        None => options.software || info.device_type != wgpu::DeviceType::Cpu,
+    };
+    let Some(adapter) = adapters.iter().find(|adapter| wanted(&adapter.get_info())) else {
+        let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
+        let fact = match &options.name {
+            Some(name) => format!("no adapter is called {name:?}; there are {names:?}"),
+            None => format!("no adapter is a GPU; there are {names:?}"),
+        };
+        return Err(Error::new(ErrorKind::Device, "gpu", fact));
+    };
+    let optional = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("wgrad"),
+        required_features: adapter.features() & optional,
+        required_limits: adapter.limits(),
+        // Buffers are pooled here, so the driver's blocks need not be large.
+        memory_hints: wgpu::MemoryHints::MemoryUsage,
+        ..wgpu::DeviceDescriptor::default()
+    };
+    match adapter.request_device(&descriptor).await {
+        Ok((device, queue)) => Gpu::wrap(device, queue, true),
+        Err(error) => Err(Error::new(ErrorKind::Device, "gpu", error.to_string())),
+    }
+}
+
+impl Device {
+    /// The host program's own device, shared: its error and loss callbacks stay as they are.
+    ///
+    /// `queue` must be the queue of `device`, and both the wgpu that this crate re-exports.
+    pub fn from_wgpu(_: &wgpu::Adapter, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Device> {
+        Gpu::wrap(device.clone(), queue.clone(), false)
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Device {
+    /// The adapters there are, best first.
+    pub fn adapters() -> Vec<wgpu::AdapterInfo> {
+        pollster::block_on(adapters(false)).iter().map(wgpu::Adapter::get_info).collect()
+    }
+
+    /// The best real GPU: a discrete one before an integrated one, never software.
+    pub fn gpu() -> Result<Device> {
+        Device::gpu_with(&GpuOptions::default())
+    }
+
+    /// The GPU whose name contains `name`, in any case; software counts.
+    pub fn gpu_named(name: &str) -> Result<Device> {
+        Device::gpu_with(&GpuOptions { name: Some(name.into()), ..GpuOptions::default() })
+    }
+
+    /// The GPU that `options` ask for.
+    pub fn gpu_with(options: &GpuOptions) -> Result<Device> {
+        pollster::block_on(open(options))
+    }
+
+    /// The best real GPU, or the built-in CPU where there is none.
+    pub fn best() -> Device {
+        Device::gpu().unwrap_or_else(|_| Device::cpu())
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+impl Device {
+    /// The adapters there are: the one the browser offers.
+    pub async fn adapters() -> Vec<wgpu::AdapterInfo> {
+        adapters(false).await.iter().map(wgpu::Adapter::get_info).collect()
+    }
+
+    /// The GPU the browser offers.
+    pub async fn gpu() -> Result<Device> {
+        Device::gpu_with(&GpuOptions::default()).await
+    }
+
+    /// The GPU whose name contains `name`, in any case; software counts.
+    pub async fn gpu_named(name: &str) -> Result<Device> {
+        Device::gpu_with(&GpuOptions { name: Some(name.into()), ..GpuOptions::default() }).await
+    }
+
+    /// The GPU that `options` ask for.
+    pub async fn gpu_with(options: &GpuOptions) -> Result<Device> {
+        open(options).await
+    }
+
+    /// The browser's GPU, or the built-in CPU where it has none.
+    pub async fn best() -> Device {
+        Device::gpu().await.unwrap_or_else(|_| Device::cpu())
+    }
+}

@@ -1,0 +1,85 @@
+//! The fault word: how an index out of range in device data becomes an error.
+//!
+//! A shader raises its fault's number in one word of the device; the word travels with the next
+//! read-back, is cleared, and its number is looked up here. Numbers start at 1.
+
+use std::collections::HashMap;
+use std::panic::Location;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::compile::kernel::FaultSite;
+use crate::device::gpu::lock;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes of the word.
+pub const FAULT_BYTES: u64 = 4;
+
+type Site = (&'static str, usize, &'static Location<'static>);
+
+/// The word and what its numbers mean.
+pub struct Faults {
+    word: wgpu::Buffer,
+    /// Whether a run may have raised one since the last read-back.
+    raised: AtomicBool,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    /// The site of number `n` is at `n - 1`.
+    sites: Vec<Site>,
+    /// The first number of every list of sites that was numbered.
+    bases: HashMap<Vec<Site>, u32>,
+}
+
+impl Faults {
+    /// The word of `device`, zero.
+    pub fn new(device: &wgpu::Device) -> Faults {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let descriptor = wgpu::BufferDescriptor { label: None, size: FAULT_BYTES, usage, mapped_at_creation: false };
+        let word = device.create_buffer(&descriptor);
+        Faults { word, raised: AtomicBool::new(false), table: Mutex::default() }
+    }
+
+    /// The first number of a kernel's faults; the same sites have the same numbers.
+    pub fn number(&self, sites: &[FaultSite]) -> Result<u32> {
+        let sites: Vec<Site> = sites.iter().map(|site| (site.word, site.bound, site.at)).collect();
+        let mut table = lock(&self.table);
+        if let Some(&base) = table.bases.get(&sites) {
+            return Ok(base);
+        }
+        let full = || Error::new(ErrorKind::Device, "gpu", "more than 2^32 places where an index may be out of range");
+        let base = u32::try_from(table.sites.len() + 1).map_err(|_| full())?;
+        table.sites.extend(&sites);
+        table.bases.insert(sites, base);
+        Ok(base)
+    }
+
+    /// The word, to be bound.
+    pub fn word(&self) -> &wgpu::Buffer {
+        &self.word
+    }
+
+    /// Notes that what was just submitted may raise a fault.
+    pub fn expect(&self) {
+        self.raised.store(true, Ordering::Release);
+    }
+
+    /// Whether the word must be read; the caller clears it.
+    pub fn take(&self) -> bool {
+        self.raised.swap(false, Ordering::Acquire)
+    }
+
+    /// The error a word stands for.
+    pub fn check(&self, word: u32) -> Result<()> {
+        let Some(n) = word.checked_sub(1) else { return Ok(()) };
+        Err(match lock(&self.table).sites.get(n as usize) {
+            Some((op, bound, at)) => {
+                let fact = format!("index out of range for an axis of {bound} elements");
+                Error::new(ErrorKind::Index, *op, fact).at(at)
+            }
+            None => Error::new(ErrorKind::Index, "gpu", format!("an index was out of range (fault {word})")),
+        })
+    }
+}

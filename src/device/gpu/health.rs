@@ -1,0 +1,135 @@
+//! What went wrong on a device, and whom it concerns.
+//!
+//! Natively an error is known when the call that caused it returns. In a browser it comes later,
+//! so every write has a serial number, and an error that arrives late condemns what was written
+//! from the failed call until it became known: reading that gives the error, never stale numbers.
+
+use std::future::Future;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll, Waker};
+
+use crate::device::gpu::lock;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Late failures that are remembered; more of them condemn everything written since the first.
+const FAILURES_MAX: usize = 16;
+
+/// The state of a device's health.
+#[derive(Default)]
+pub struct Health {
+    lost: OnceLock<String>,
+    serial: AtomicU64,
+    failures: Mutex<Vec<Failure>>,
+    pending: Mutex<Vec<Pending>>,
+}
+
+/// A late error and the serial numbers it condemns.
+struct Failure {
+    serials: RangeInclusive<u64>,
+    error: Error,
+}
+
+/// An error scope whose result has not arrived.
+struct Pending {
+    serial: u64,
+    kind: ErrorKind,
+    op: String,
+    scope: Pin<Box<dyn Future<Output = Option<wgpu::Error>> + Send>>,
+}
+
+impl Health {
+    /// Notes what the device reports by itself; only for devices that have no other owner.
+    pub fn listen(self: &Arc<Self>, device: &wgpu::Device) {
+        let health = Arc::clone(self);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            health.fail(health.now(), describe(ErrorKind::Device, "gpu", error));
+        }));
+        let health = Arc::clone(self);
+        device.set_device_lost_callback(move |reason, message| {
+            // The first report stays.
+            let _ = health.lost.set(format!("{reason:?} {message}"));
+        });
+    }
+
+    /// The number of a new write.
+    pub fn begin(&self) -> u64 {
+        self.serial.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The number of the last write.
+    pub fn now(&self) -> u64 {
+        self.serial.load(Ordering::Relaxed)
+    }
+
+    /// An error when the device was lost; `op` is what was about to be done.
+    pub fn check(&self, op: &str) -> Result<()> {
+        self.lost.get().map_or(Ok(()), |why| Err(self.lost(op, why)))
+    }
+
+    /// Marks the device as lost while `op` was done.
+    pub fn lost(&self, op: &str, why: &str) -> Error {
+        let why = self.lost.get_or_init(|| why.to_string());
+        Error::new(ErrorKind::Lost, op, format!("the device was lost: {}", why.trim()))
+    }
+
+    /// The error that condemns what was written under `serial`, if any.
+    pub fn condemned(&self, serial: u64) -> Result<()> {
+        let failures = lock(&self.failures);
+        failures.iter().find(|failure| failure.serials.contains(&serial)).map_or(Ok(()), |f| Err(f.error.clone()))
+    }
+
+    /// Runs `f` and returns the first error the driver found in it; one that is not known yet is
+    /// kept for [`Health::settle`].
+    pub fn scoped<R>(&self, device: &wgpu::Device, kind: ErrorKind, op: &str, f: impl FnOnce() -> R) -> Result<R> {
+        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+        let serial = self.now();
+        let scopes = [Validation, OutOfMemory, Internal].map(|filter| device.push_error_scope(filter));
+        let result = f();
+        let mut found = None;
+        for scope in scopes.into_iter().rev() {
+            let mut scope: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(scope.pop());
+            match scope.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(error) => found = found.or(error),
+                Poll::Pending => lock(&self.pending).push(Pending { serial, kind, op: op.into(), scope }),
+            }
+        }
+        match found {
+            Some(error) => Err(describe(kind, op, error)),
+            None => self.check(op).map(|()| result),
+        }
+    }
+
+    /// Waits for the error scopes that are still open, and condemns what they say failed.
+    pub async fn settle(&self) {
+        // Taken out at once, so that no lock is held while waiting.
+        let pending = std::mem::take(&mut *lock(&self.pending));
+        for Pending { serial, kind, op, scope } in pending {
+            if let Some(error) = scope.await {
+                self.fail(serial, describe(kind, &op, error));
+            }
+        }
+    }
+
+    fn fail(&self, serial: u64, error: Error) {
+        let now = self.now();
+        let mut failures = lock(&self.failures);
+        let full = failures.len() >= FAILURES_MAX;
+        match failures.last_mut() {
+            Some(last) if full || last.serials.contains(&serial) => last.serials = *last.serials.start()..=now,
+            _ => failures.push(Failure { serials: serial..=now, error }),
+        }
+    }
+}
+
+/// The driver's error as one of ours.
+fn describe(kind: ErrorKind, op: &str, error: wgpu::Error) -> Error {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => Error::new(ErrorKind::Memory, op, "the device is out of memory"),
+        wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
+            Error::new(kind, op, description.trim())
+        }
+    }
+}

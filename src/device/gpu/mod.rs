@@ -1,0 +1,186 @@
+//! The GPU device: runs plans whose kernels were emitted as WGSL, through wgpu.
+//!
+//! [`Gpu`] is the device with everything that belongs to it: buffers ([`memory`]), pipelines
+//! ([`pipeline`]), programs made of them ([`run`]), reading back ([`read`]), and what went wrong
+//! when ([`health`]). Knows no graph but for the leaves it uploads, and no shader text: a kernel
+//! arrives as a [`Shader`](crate::compile::shader::Shader).
+
+pub mod adapter;
+pub mod fault;
+pub mod health;
+pub mod interop;
+pub mod memory;
+pub mod pipeline;
+pub mod read;
+pub mod run;
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::compile::plan::{Limits, Target};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::device::{Backend, Device};
+
+use fault::Faults;
+use health::Health;
+use memory::Pool;
+use pipeline::Pipelines;
+
+pub use memory::GpuBuffer;
+pub use run::Program;
+
+/// Submissions that may be under way before the next one waits for the oldest.
+const IN_FLIGHT_MAX: usize = 3;
+
+/// A device of wgpu and what was made on it.
+pub struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    info: wgpu::AdapterInfo,
+    limits: Limits,
+    checked: AtomicBool,
+    health: Arc<Health>,
+    pool: Pool,
+    pipelines: Pipelines,
+    faults: Faults,
+    in_flight: Mutex<VecDeque<wgpu::SubmissionIndex>>,
+}
+
+/// The handle the graph holds.
+struct GpuDevice(Arc<Gpu>);
+
+impl Backend for GpuDevice {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Gpu {
+    /// The GPU behind a device handle.
+    pub fn of(device: &Device) -> Option<&Arc<Gpu>> {
+        device.0.as_any().downcast_ref::<GpuDevice>().map(|gpu| &gpu.0)
+    }
+
+    /// Takes over a device of wgpu; one that is not `ours` keeps its host's callbacks.
+    fn wrap(device: wgpu::Device, queue: wgpu::Queue, ours: bool) -> Result<Device> {
+        let info = device.adapter_info();
+        let limits = limits(&device.limits(), info.device_type);
+        let health = Arc::new(Health::default());
+        if ours {
+            health.listen(&device);
+        }
+        let faults = health.scoped(&device, ErrorKind::Memory, "gpu", || Faults::new(&device))?;
+        Ok(Device(Arc::new(GpuDevice(Arc::new(Gpu {
+            device,
+            queue,
+            info,
+            limits,
+            checked: AtomicBool::new(false),
+            health,
+            pool: Pool::default(),
+            pipelines: Pipelines::default(),
+            faults,
+            in_flight: Mutex::default(),
+        })))))
+    }
+
+    /// What a person calls it.
+    pub fn name(&self) -> String {
+        format!("{} ({})", self.info.name, self.info.backend)
+    }
+
+    /// What the adapter says about itself.
+    pub fn info(&self) -> &wgpu::AdapterInfo {
+        &self.info
+    }
+
+    /// What plans for this device must keep to.
+    pub fn limits(&self) -> Limits {
+        Limits { memory_bytes_max: self.memory_limit().unwrap_or(u64::MAX), ..self.limits.clone() }
+    }
+
+    /// The device underneath.
+    pub fn wgpu(&self) -> (&wgpu::Device, &wgpu::Queue) {
+        (&self.device, &self.queue)
+    }
+
+    /// Compiles shaders from now on with the driver's bounds and loop checks, as tests do.
+    pub fn set_checked(&self, checked: bool) {
+        self.checked.store(checked, Ordering::Relaxed);
+    }
+
+    /// Runs `f` and returns the first error the driver found in what it did.
+    fn scoped<R>(&self, kind: ErrorKind, op: &str, f: impl FnOnce() -> R) -> Result<R> {
+        self.health.scoped(&self.device, kind, op, f)
+    }
+
+    /// Submits `commands`; natively, waits until few enough submissions are under way.
+    fn submit(&self, op: &str, commands: Option<wgpu::CommandBuffer>) -> Result<wgpu::SubmissionIndex> {
+        let index = self.scoped(ErrorKind::Device, op, || self.queue.submit(commands))?;
+        let oldest = {
+            let mut in_flight = lock(&self.in_flight);
+            in_flight.push_back(index.clone());
+            (in_flight.len() > IN_FLIGHT_MAX).then(|| in_flight.pop_front()).flatten()
+        };
+        if let Some(oldest) = oldest {
+            self.wait(op, Some(oldest))?;
+        }
+        Ok(index)
+    }
+
+    /// Waits for a submission, or for all of them; a browser never waits.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn wait(&self, op: &str, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let poll = || self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
+        // wgpu panics, with no lock held, when the driver says during a wait that the device is
+        // lost; an index it does not know is one of a submission it dropped for the same reason.
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(self.health.lost(op, &error.to_string())),
+            Err(_) => Err(self.health.lost(op, "the driver reported it while waiting")),
+        }
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn wait(&self, _: &str, _: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The limits of a device as plans know them.
+fn limits(wgpu: &wgpu::Limits, device_type: wgpu::DeviceType) -> Limits {
+    // Windows of a buffer start at multiples of 256, and no array may end inside a word.
+    let whole = |bytes: u64| bytes & !255;
+    // A first pass ranks each position against its whole block.
+    let (target, sort_block) = match device_type {
+        wgpu::DeviceType::Cpu => (Target::SoftwareGpu, 64),
+        _ => (Target::Gpu, 256),
+    };
+    Limits {
+        target,
+        // One is left for the fault word.
+        buffers_max: (wgpu.max_storage_buffers_per_shader_stage as usize).saturating_sub(1),
+        binding_bytes_max: whole(wgpu.max_storage_buffer_binding_size),
+        buffer_bytes_max: whole(wgpu.max_buffer_size),
+        invocations_max: wgpu.max_compute_invocations_per_workgroup.min(wgpu.max_compute_workgroup_size_x),
+        workgroup_bytes_max: wgpu.max_compute_workgroup_storage_size,
+        groups_max: wgpu.max_compute_workgroups_per_dimension,
+        sort_block,
+        memory_bytes_max: u64::MAX,
+    }
+}
+
+/// A lock whose data is good even if a holder panicked: nothing here leaves it half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The error of a plan and its shaders that do not fit together.
+fn mismatch(op: &str, fact: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Device, op, fact)
+}

@@ -1,0 +1,167 @@
+//! Compute pipelines, compiled once for each text and layout.
+//!
+//! Modules are compiled without the runtime checks that wgpu would add to every index and loop.
+//! Knows no plans.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use crate::compile::shader::Shader;
+use crate::device::gpu::{Gpu, lock};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Pipelines that are kept although no program uses them.
+const IDLE_MAX: usize = 4096;
+/// Bytes of the uniform `Meta`.
+pub const META_BYTES: u64 = 16;
+
+/// A compiled shader.
+pub struct Pipeline {
+    /// What runs.
+    pub raw: wgpu::ComputePipeline,
+    /// What it binds in group 0.
+    pub layout: wgpu::BindGroupLayout,
+}
+
+/// The pipelines of a device.
+#[derive(Default)]
+pub struct Pipelines(Mutex<HashMap<Key, Arc<Pipeline>>>);
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    text: String,
+    entry: String,
+    /// In the order of the bindings.
+    slots: Vec<Slot>,
+    unchecked: bool,
+}
+
+/// What a layout says of one binding.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Slot {
+    Meta,
+    Storage { writable: bool },
+}
+
+impl Key {
+    fn new(shader: &Shader, checked: bool) -> Key {
+        let meta = (!shader.bare).then_some(Slot::Meta);
+        let faults = shader.raises_faults.then_some(Slot::Storage { writable: true });
+        let bindings = shader.bindings.iter().map(|binding| Slot::Storage { writable: binding.writable });
+        Key {
+            text: shader.text.clone(),
+            entry: shader.entry.clone(),
+            slots: meta.into_iter().chain(faults).chain(bindings).collect(),
+            unchecked: shader.unchecked && !checked,
+        }
+    }
+}
+
+impl Gpu {
+    /// The pipelines of `shaders`, each with the name of its kernel; the missing ones are compiled,
+    /// side by side where there are threads.
+    pub(super) fn pipelines(&self, shaders: &[(&str, &Shader)]) -> Result<Vec<Arc<Pipeline>>> {
+        let checked = self.checked.load(Ordering::Relaxed);
+        let keys: Vec<Key> = shaders.iter().map(|(_, shader)| Key::new(shader, checked)).collect();
+        let mut missing: HashMap<&Key, &str> = HashMap::new();
+        {
+            let known = lock(&self.pipelines.0);
+            for (key, (name, _)) in keys.iter().zip(shaders) {
+                if !known.contains_key(key) {
+                    missing.entry(key).or_insert(name);
+                }
+            }
+        }
+        let missing: Vec<(&Key, &str)> = missing.into_iter().collect();
+        let made = self.compile_all(&missing)?;
+        let mut known = lock(&self.pipelines.0);
+        let mut found = Vec::with_capacity(keys.len());
+        let fresh: HashMap<&Key, &Arc<Pipeline>> = missing.iter().map(|(key, _)| *key).zip(&made).collect();
+        for key in &keys {
+            // Another thread may have compiled it meanwhile, or thrown it out.
+            let pipeline = known.get(key).or_else(|| fresh.get(key).copied());
+            match pipeline {
+                Some(pipeline) => found.push(Arc::clone(pipeline)),
+                None => return Err(Error::new(ErrorKind::Device, "gpu", "a pipeline was dropped while it was asked for")),
+            }
+        }
+        for (key, pipeline) in fresh {
+            known.insert(key.clone(), Arc::clone(pipeline));
+        }
+        if known.len() > IDLE_MAX {
+            known.retain(|_, pipeline| Arc::strong_count(pipeline) > 1);
+        }
+        Ok(found)
+    }
+
+    #[cfg(all(feature = "threads", not(target_arch = "wasm32")))]
+    fn compile_all(&self, missing: &[(&Key, &str)]) -> Result<Vec<Arc<Pipeline>>> {
+        use rayon::prelude::*;
+        match missing {
+            [one] => Ok(vec![self.compile(one)?]),
+            _ => missing.par_iter().map(|one| self.compile(one)).collect(),
+        }
+    }
+
+    #[cfg(not(all(feature = "threads", not(target_arch = "wasm32"))))]
+    fn compile_all(&self, missing: &[(&Key, &str)]) -> Result<Vec<Arc<Pipeline>>> {
+        missing.iter().map(|one| self.compile(one)).collect()
+    }
+
+    fn compile(&self, (key, name): &(&Key, &str)) -> Result<Arc<Pipeline>> {
+        let raw = self.scoped(ErrorKind::Shader, name, || {
+            let source = wgpu::ShaderSource::Wgsl(Cow::Borrowed(&key.text));
+            let descriptor = wgpu::ShaderModuleDescriptor { label: Some(name), source };
+            let module = match key.unchecked {
+                // SAFETY: a shader says `unchecked` when every index in it is under the size of what
+                // it indexes and every loop ends: the emitter guards what it writes, and of a
+                // user's own shader the user promised it in `unsafe`.
+                true => unsafe {
+                    self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+                },
+                false => self.device.create_shader_module(descriptor),
+            };
+            let entries: Vec<_> = key.slots.iter().zip(0..).map(|(slot, n)| entry(*slot, n)).collect();
+            let descriptor = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
+            let layout = self.device.create_bind_group_layout(&descriptor);
+            let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: None,
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: 0,
+            });
+            let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(name),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some(&key.entry),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &[],
+                    // A user's checked shader may count on zeros; the emitter's never do.
+                    zero_initialize_workgroup_memory: !key.unchecked,
+                },
+                cache: None,
+            });
+            Pipeline { raw, layout }
+        })?;
+        Ok(Arc::new(raw))
+    }
+}
+
+fn entry(slot: Slot, binding: u32) -> wgpu::BindGroupLayoutEntry {
+    let (ty, size) = match slot {
+        Slot::Meta => (wgpu::BufferBindingType::Uniform, META_BYTES),
+        Slot::Storage { writable } => (wgpu::BufferBindingType::Storage { read_only: !writable }, 4),
+    };
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty,
+            has_dynamic_offset: false,
+            min_binding_size: std::num::NonZeroU64::new(size),
+        },
+        count: None,
+    }
+}

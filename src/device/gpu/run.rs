@@ -1,0 +1,270 @@
+//! [`Program`]: a plan made ready for a device, and how it runs.
+//!
+//! A run takes buffers from the pool, records every step into one compute pass and submits it
+//! once. Nothing waits for results. Knows no graph and no shader text.
+
+use std::sync::{Arc, Mutex};
+
+use crate::compile::plan::{Home, Plan};
+use crate::compile::shader::{GROUPS_X_MAX, Shader};
+use crate::device::gpu::memory::GpuBuffer;
+use crate::device::gpu::pipeline::{META_BYTES, Pipeline};
+use crate::device::gpu::{Gpu, lock, mismatch};
+use crate::error::{ErrorKind, Result};
+
+/// Bytes from one step's `Meta` to the next: what every device accepts as a uniform's offset.
+const META_STRIDE: u64 = 256;
+/// Bind groups kept for a step: its buffers alternate with a short period in a loop.
+const BINDINGS_MAX: usize = 8;
+
+/// A plan with its pipelines, for one device.
+pub struct Program {
+    gpu: Arc<Gpu>,
+    plan: Arc<Plan>,
+    launches: Vec<Launch>,
+    /// `Meta` of every launch.
+    meta: wgpu::Buffer,
+    /// The runtime scalars: written before each run, in the queue's order.
+    scalars: Option<Arc<GpuBuffer>>,
+    raises_faults: bool,
+    /// For each launch, its bind groups, most recently used last. Held for a whole run, so that
+    /// two runs of one program do not overwrite each other's scalars before they are submitted.
+    bound: Mutex<Vec<Vec<Bound>>>,
+}
+
+/// One step, ready to be dispatched.
+struct Launch {
+    name: String,
+    pipeline: Arc<Pipeline>,
+    grid: [u32; 3],
+    meta_offset: Option<u64>,
+    raises_faults: bool,
+    windows: Vec<Window>,
+}
+
+/// A range of the memory of a slot.
+struct Window {
+    slot: usize,
+    offset: u64,
+    size: wgpu::BufferSize,
+}
+
+/// A bind group and the buffers it binds, by id.
+struct Bound {
+    ids: Vec<u64>,
+    group: wgpu::BindGroup,
+}
+
+impl Gpu {
+    /// Makes `plan` ready: `shaders` are those of its steps, in order.
+    pub fn program(self: &Arc<Self>, op: &str, plan: Arc<Plan>, shaders: &[Shader]) -> Result<Program> {
+        self.health.check(op)?;
+        if shaders.len() != plan.steps.len() {
+            return Err(mismatch(op, format!("{} shaders for {} steps", shaders.len(), plan.steps.len())));
+        }
+        let named: Vec<_> = plan.steps.iter().map(|step| step.kernel.name.as_str()).zip(shaders).collect();
+        let pipelines = self.pipelines(&named)?;
+        let mut launches = Vec::with_capacity(shaders.len());
+        let mut metas = Vec::new();
+        for ((step, shader), pipeline) in plan.steps.iter().zip(shaders).zip(pipelines) {
+            let name = step.kernel.name.clone();
+            let grid = self.grid(&name, shader)?;
+            if grid.contains(&0) {
+                continue;
+            }
+            let base = match shader.raises_faults {
+                true => self.faults.number(&step.kernel.faults)?,
+                false => 0,
+            };
+            let meta_offset = (!shader.bare).then_some(metas.len() as u64);
+            if meta_offset.is_some() {
+                for word in [0, f32::INFINITY.to_bits(), f32::NAN.to_bits(), base] {
+                    metas.extend(u32::to_le_bytes(word));
+                }
+                metas.resize(metas.len().next_multiple_of(META_STRIDE as usize), 0);
+            }
+            let mut windows = Vec::with_capacity(shader.bindings.len());
+            for binding in &shader.bindings {
+                let slot = step.kernel.buffers.get(binding.buffer).map(|buffer| buffer.slot);
+                let slot = slot.filter(|&slot| slot < plan.slots.len());
+                match (slot, wgpu::BufferSize::new(binding.size_bytes)) {
+                    (Some(slot), Some(size)) => windows.push(Window { slot, offset: binding.offset_bytes, size }),
+                    _ => return Err(mismatch(&name, format!("{binding:?} binds nothing of the plan"))),
+                }
+            }
+            launches.push(Launch {
+                name,
+                pipeline,
+                grid,
+                meta_offset,
+                raises_faults: shader.raises_faults,
+                windows,
+            });
+        }
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let size = (metas.len() as u64).max(META_STRIDE);
+        let meta = self.scoped(ErrorKind::Memory, op, || {
+            let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+            let meta = self.device.create_buffer(&descriptor);
+            if !metas.is_empty() {
+                self.queue.write_buffer(&meta, 0, &metas);
+            }
+            meta
+        })?;
+        let scalars = match plan.scalars.and_then(|slot| plan.slots.get(slot)) {
+            Some(slot) => Some(self.allocate(op, slot.bytes(), self.health.begin())?),
+            None => None,
+        };
+        let raises_faults = launches.iter().any(|launch| launch.raises_faults);
+        let bound = Mutex::new(launches.iter().map(|_| Vec::new()).collect());
+        Ok(Program { gpu: Arc::clone(self), plan, launches, meta, scalars, raises_faults, bound })
+    }
+
+    /// The grid of a shader; one with a 0 in it does nothing.
+    fn grid(&self, name: &str, shader: &Shader) -> Result<[u32; 3]> {
+        let x_max = u64::from(GROUPS_X_MAX);
+        let grid = match shader.grid {
+            Some(grid) => grid,
+            None => {
+                let y = u32::try_from(shader.groups.div_ceil(x_max)).unwrap_or(u32::MAX);
+                [shader.groups.min(x_max) as u32, y, 1]
+            }
+        };
+        let max = self.limits.groups_max;
+        match grid.iter().all(|&n| n <= max) {
+            true => Ok(grid),
+            false => Err(mismatch(name, format!("a grid of {grid:?} workgroups, but {max} a side are possible"))),
+        }
+    }
+}
+
+impl Program {
+    /// The plan it runs.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Starts a run: `leaves` in the plan's order, `scalars` as bits; gives the buffer of each
+    /// root, which are filled in the order of the device's queue.
+    pub fn run(&self, op: &str, leaves: &[Arc<GpuBuffer>], scalars: &[u32]) -> Result<Vec<Arc<GpuBuffer>>> {
+        let gpu = &self.gpu;
+        gpu.health.check(op)?;
+        let serial = gpu.health.begin();
+        let slots = self.memory(op, leaves, scalars.len(), serial)?;
+        let outputs = self.plan.outputs.iter().map(|&slot| slots.get(slot).and_then(Option::as_ref).map(Arc::clone));
+        let outputs: Option<Vec<_>> = outputs.collect();
+        let outputs = outputs.ok_or_else(|| mismatch(op, "a root has no memory"))?;
+
+        let mut bound = lock(&self.bound);
+        if let Some(buffer) = &self.scalars {
+            gpu.write(op, buffer, bytemuck::cast_slice(scalars))?;
+        }
+        if self.launches.is_empty() {
+            return Ok(outputs);
+        }
+        let commands = gpu.scoped(ErrorKind::Device, op, || {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            let mut current = None;
+            for (launch, bound) in self.launches.iter().zip(bound.iter_mut()) {
+                if current != Some(&launch.pipeline.raw) {
+                    pass.set_pipeline(&launch.pipeline.raw);
+                    current = Some(&launch.pipeline.raw);
+                }
+                pass.set_bind_group(0, self.bind(launch, bound, &slots)?, &[]);
+                let [x, y, z] = launch.grid;
+                pass.dispatch_workgroups(x, y, z);
+            }
+            drop(pass);
+            Ok(encoder.finish())
+        })??;
+        gpu.submit(op, Some(commands))?;
+        if self.raises_faults {
+            gpu.faults.expect();
+        }
+        Ok(outputs)
+    }
+
+    /// The buffer of every slot; all of them are had before anything is recorded.
+    fn memory(
+        &self,
+        op: &str,
+        leaves: &[Arc<GpuBuffer>],
+        scalars: usize,
+        serial: u64,
+    ) -> Result<Vec<Option<Arc<GpuBuffer>>>> {
+        let plan = &self.plan;
+        if leaves.len() != plan.leaves.len() {
+            return Err(mismatch(op, format!("{} leaves for a plan of {}", leaves.len(), plan.leaves.len())));
+        }
+        for leaf in leaves {
+            self.gpu.health.condemned(leaf.serial())?;
+        }
+        let temps: Result<Vec<_>> =
+            plan.allocations.iter().map(|&bytes| self.gpu.allocate(op, bytes, serial)).collect();
+        let temps = temps?;
+        let mut slots = Vec::with_capacity(plan.slots.len());
+        for slot in &plan.slots {
+            let buffer = match slot.home {
+                Home::Leaf(n) => leaves.get(n).cloned(),
+                Home::Scalars => self.scalars.clone(),
+                Home::Temp(n) => temps.get(n).cloned(),
+                Home::Output => Some(self.gpu.allocate(op, slot.bytes(), serial)?),
+            };
+            let needed = match slot.home {
+                Home::Scalars => scalars as u64 * 4,
+                _ => slot.bytes(),
+            };
+            if let Some(buffer) = &buffer
+                && buffer.bytes() < needed
+            {
+                return Err(mismatch(op, format!("{} bytes for a slot of {needed}", buffer.bytes())));
+            }
+            slots.push(buffer);
+        }
+        Ok(slots)
+    }
+
+    /// The bind group of `launch` over the buffers of `slots`.
+    fn bind<'a>(
+        &self,
+        launch: &Launch,
+        bound: &'a mut Vec<Bound>,
+        slots: &[Option<Arc<GpuBuffer>>],
+    ) -> Result<&'a wgpu::BindGroup> {
+        let buffer = |window: &Window| slots.get(window.slot).and_then(Option::as_ref);
+        let ids = || launch.windows.iter().map(|window| buffer(window).map_or(0, |buffer| buffer.id()));
+        match bound.iter().rposition(|known| known.ids.iter().copied().eq(ids())) {
+            Some(n) => bound[n..].rotate_left(1),
+            None => {
+                if bound.len() >= BINDINGS_MAX {
+                    bound.remove(0);
+                }
+                let mut resources = Vec::with_capacity(launch.windows.len() + 2);
+                if let Some(offset) = launch.meta_offset {
+                    resources.push((&self.meta, offset, wgpu::BufferSize::new(META_BYTES)));
+                }
+                if launch.raises_faults {
+                    resources.push((self.gpu.faults.word(), 0, None));
+                }
+                for window in &launch.windows {
+                    let buffer = buffer(window).ok_or_else(|| mismatch(&launch.name, "a slot has no memory"))?;
+                    resources.push((buffer.raw(), window.offset, Some(window.size)));
+                }
+                let entries: Vec<_> = resources
+                    .into_iter()
+                    .zip(0..)
+                    .map(|((buffer, offset, size), binding)| wgpu::BindGroupEntry {
+                        binding,
+                        resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size }),
+                    })
+                    .collect();
+                let layout = &launch.pipeline.layout;
+                let descriptor = wgpu::BindGroupDescriptor { label: None, layout, entries: &entries };
+                let group = self.gpu.device.create_bind_group(&descriptor);
+                bound.push(Bound { ids: ids().collect(), group });
+            }
+        }
+        bound.last().map(|known| &known.group).ok_or_else(|| mismatch(&launch.name, "no bind group"))
+    }
+}

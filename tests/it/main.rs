@@ -1,0 +1,7 @@
+//! Every test of the crate's public face, in one binary.
+
+#[cfg(feature = "gpu")]
+mod gpu_runtime;
+mod gradients;
+mod scalars;
+mod support;
