@@ -3,5 +3,7 @@
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
 mod gradients;
+mod ops_product;
 mod scalars;
 mod support;
+mod torch;

@@ -1,31 +1,9 @@
-//! Products, convolutions, pools, activations, norms, attention and losses: values against plain
-//! loops, first and second derivatives against differences, and what wrong input gives.
+//! Products and convolutions: values against plain loops, first and second derivatives against
+//! differences, and what wrong input gives.
 
 use wgrad::prelude::*;
 
-use crate::support::{Rng, assert_close, directional_check, exact, floats, ints};
-
-/// Derivatives of `f` at random inputs of the shapes `dims`.
-#[track_caller]
-fn derivatives(what: &str, dims: &[&[usize]], f: impl Fn(&[Tensor]) -> Tensor) {
-    let mut rng = Rng::new(11);
-    let inputs: Vec<Tensor> = dims.iter().map(|dims| rng.tensor(dims, -2.0..2.0)).collect();
-    directional_check(what, f, &inputs);
-}
-
-/// The message of an invalid tensor, without the place.
-#[track_caller]
-fn message(x: &Tensor) -> String {
-    let error = x.error().expect("an invalid tensor");
-    let place = error.location().expect("a place");
-    assert!(place.file().ends_with("ops_nn.rs"), "{error} is not at the user's line");
-    let text = error.to_string();
-    text.rsplit_once(" at ").expect("a place in the text").0.to_string()
-}
-
-fn random(dims: &[usize]) -> Tensor {
-    Rng::new(5).tensor(dims, -2.0..2.0)
-}
+use crate::support::{assert_close, derivatives, exact, ints, message, random};
 
 // ---- products
 
