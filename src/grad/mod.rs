@@ -157,7 +157,12 @@ fn walk(y: &Tensor, dy: &Tensor, targets: &[&Tensor], leaves: bool) -> Walk {
     for Step { node, src, needed } in steps.iter().rev() {
         let Some(dy) = cotangents.remove(&node.0.id).filter(|_| *needed) else { continue };
         let wanted: Vec<bool> = src.iter().map(|x| index.get(&x.0.id).is_some_and(|&k| steps[k].needed)).collect();
-        let dxs = if src.is_empty() { Vec::new() } else { rules::rule(node, src, &dy, &wanted) };
+        let dxs = match src.len() {
+            0 => Vec::new(),
+            // A rule may take its cotangent's shape for granted.
+            n if !dy.is_valid() => vec![Some(dy.clone()); n],
+            _ => rules::rule(node, src, &dy, &wanted),
+        };
         for ((x, dx), wanted) in src.iter().zip(dxs).zip(wanted) {
             let Some(mut dx) = dx.filter(|_| wanted) else { continue };
             dx = fitted(dx, x, node);

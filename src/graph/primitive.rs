@@ -43,7 +43,7 @@ impl Tensor {
             (Op::Tracked, [x]) => x.tracked(),
             (Op::Fence(region), [x]) => x.fence(region),
             (Op::Block(block), [x, operands @ ..]) => x.block(WORD, block, operands),
-            (Op::Custom(call), [x, inputs @ ..]) => x.custom(&call.kernel, call.output, inputs),
+            (Op::Custom(call), [x, inputs @ ..]) => x.custom(call, inputs),
             // Leaves have words of their own.
             (op, _) => Tensor::from_error(
                 crate::Error::new(crate::ErrorKind::Operand, WORD, format!("{op} over {} operands", src.len())),

@@ -305,7 +305,8 @@ fn history_above_a_tracked_leaf_is_kept() -> wgrad::Result<()> {
     let old = floats(&[2.0], &[]) * 1.0;
     let x = floats(&[3.0], &[]).tracked();
     let y = &x * &x * &old;
-    (y.realize()?, old.realize()?);
+    y.realize()?;
+    old.realize()?;
     assert_close("kept", &exact(&y.grad(&[&x])[0]), &[12.0], 0.0);
     let z = x.detach() * 5.0;
     z.realize()?;
@@ -343,6 +344,16 @@ fn a_custom_gradient_replaces_the_derivative() {
     for dx in f(|_, _, _| vec![Some(floats(&[1.0, 2.0], &[2])), Some(floats(&[1.0, 2.0], &[2]))]) {
         let error = dx.error().expect("an error").to_string();
         assert!(error.contains("a cotangent of f32 [] is f32 [2]"), "{error}");
+    }
+    // A wrong cotangent is carried on as the mistake it is, through rules that look at shapes too.
+    let wrong = |x: &Tensor| custom_gradient("wrong", &[x], |x| x[0].clone(), |_, _, _| vec![Some(ints(&[1], &[]))]);
+    let line = floats(&[1.0; 4], &[1, 1, 4]);
+    let spec = ConvSpec { stride: vec![1], lo: vec![0], hi: vec![0], spread: vec![1], dilation: vec![1], groups: 1 };
+    for op in [Op::Conv(Arc::new(spec)), Op::Scan(Reduction::Prod, 2), Op::Concat { axis: 2 }] {
+        let operands = [&line, &line];
+        let y = make(&op, &operands[..if matches!(op, Op::Scan(..)) { 1 } else { 2 }], &[]);
+        let dx = wrong(&y).vjp(&Tensor::ones(y.dims(), y.device()), &[&line]);
+        assert_eq!(dx[0].error().map(|e| e.kind()), Some(ErrorKind::Gradient), "{op}");
     }
     // The gradient is graph like any other, and has derivatives.
     let cube = |x: &[Tensor]| {

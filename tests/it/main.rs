@@ -4,6 +4,7 @@
 mod gpu_runtime;
 mod gradients;
 mod ops_product;
+mod oracle;
 mod scalars;
 mod support;
 mod torch;
