@@ -23,7 +23,7 @@ impl Tensor {
         self.le(0).where_(0, self)
     }
 
-    /// `min` where `x` is less, `max` where it is greater; both broadcast. The derivative at a bound is 1.
+    /// `min` where `x` is less, `max` where it is greater; both broadcast. The derivative at a bound is 0.
     ///
     /// ```
     /// # use wgrad::prelude::*;
@@ -34,8 +34,8 @@ impl Tensor {
     #[track_caller]
     pub fn clamp(&self, min: impl Operand, max: impl Operand) -> Tensor {
         let (min, max) = (min.operand(self), max.operand(self));
-        let x = self.lt(&min).where_(&min, self);
-        x.gt(&max).where_(&max, &x)
+        let x = self.le(&min).where_(&min, self);
+        x.ge(&max).where_(&max, &x)
     }
 
     /// `x` where it is positive, `slope * x` elsewhere.

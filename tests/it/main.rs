@@ -3,6 +3,7 @@
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
 mod gradients;
+mod ops_nn;
 mod ops_product;
 mod oracle;
 mod scalars;

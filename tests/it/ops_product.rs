@@ -53,7 +53,10 @@ fn matmul() {
         message(&random(&[2, 2, 3]).matmul(&random(&[3, 3, 5]))),
         "matmul: batch dimensions do not broadcast: [2, 2, 3] @ [3, 3, 5]"
     );
-    assert_eq!(message(&random(&[]).matmul(&random(&[3]))), "matmul: takes tensors of at least one dimension: [] @ [3]");
+    assert_eq!(
+        message(&random(&[]).matmul(&random(&[3]))),
+        "matmul: takes tensors of at least one dimension: [] @ [3]"
+    );
 }
 
 #[test]
@@ -102,17 +105,21 @@ fn einsum() {
     assert_eq!(wrong("ij,jk->ik", &[&z, &z]), "einsum: j of \"ij,jk->ik\" is 3 and 4");
     assert_eq!(wrong("ij->ik", &[&z]), "einsum: k of the result of \"ij->ik\" is in no operand");
     assert_eq!(wrong("ij->ii", &[&z]), "einsum: i is twice in the result of \"ij->ii\"");
-    assert_eq!(
-        wrong("i1", &[&z]),
-        "einsum: '1' in \"i1\" is neither a letter nor part of one ellipsis a term"
-    );
+    assert_eq!(wrong("i1", &[&z]), "einsum: '1' in \"i1\" is neither a letter nor part of one ellipsis a term");
     assert_eq!(Tensor::einsum("", &[]).error().unwrap().op(), "einsum");
 }
 
 // ---- convolutions
 
 /// A plain convolution over two spatial axes.
-fn conv_by_loops(x: &Tensor, w: &Tensor, stride: [usize; 2], lo: [usize; 2], out: [usize; 2], groups: usize) -> Vec<f64> {
+fn conv_by_loops(
+    x: &Tensor,
+    w: &Tensor,
+    stride: [usize; 2],
+    lo: [usize; 2],
+    out: [usize; 2],
+    groups: usize,
+) -> Vec<f64> {
     let (&[n, c, h, wide], &[o, per, kh, kw]) = (x.dims(), w.dims()) else { panic!("ranks") };
     let (xs, ws) = (exact(x), exact(w));
     let mut y = Vec::new();
@@ -150,14 +157,20 @@ fn conv2d() {
     });
     let plain = ConvOptions::default;
     let wrong = |options: ConvOptions| message(&x.conv2d(&random(&[6, 4, 2, 3]), None, options));
-    assert_eq!(wrong(plain().stride(0)), "conv2d: stride 0 must be 1 or more");
-    assert_eq!(wrong(plain().padding(-1)), "conv2d: padding -1 must be 0 or more");
-    assert_eq!(wrong(plain().dilation([1, 2, 3])), "conv2d: dilation [1, 2, 3] is neither one number nor one for each of 2 axes");
+    assert_eq!(wrong(plain().stride(0)), "conv2d: stride 0 is less than 1");
+    assert_eq!(wrong(plain().padding(-1)), "conv2d: padding -1 is less than 0");
+    assert_eq!(
+        wrong(plain().dilation([1, 2, 3])),
+        "conv2d: dilation [1, 2, 3] is neither one number nor one for each of 2 axes"
+    );
     assert_eq!(
         wrong(plain().groups(3)),
         "conv2d: channels do not fit: input [2, 4, 5, 3] and weight [6, 4, 2, 3] in 3 groups"
     );
-    assert_eq!(wrong(plain().padding_same().stride(2)), "conv2d: padding that keeps the length takes stride 1, got [2, 2]");
+    assert_eq!(
+        wrong(plain().padding_same().stride(2)),
+        "conv2d: padding that keeps the length takes stride 1, got [2, 2]"
+    );
     assert_eq!(wrong(plain().output_padding(1)), "conv2d: output_padding is for transposed convolutions");
     assert_eq!(wrong(plain().dilation(9)), "conv2d: a window of 2 with dilation 9 does not fit into 5 elements");
     assert_eq!(
