@@ -3,6 +3,8 @@
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
 mod gradients;
+mod jax;
+mod ops_basic;
 mod ops_nn;
 mod ops_product;
 mod oracle;
