@@ -1,5 +1,7 @@
 //! Every test of the crate's public face, in one binary.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
 mod gradients;
