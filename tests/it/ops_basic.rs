@@ -1,7 +1,6 @@
 //! The words of creation, movement, slicing and joining: values against plain Rust over shapes that
 //! include 0 and 1, and what wrong input gives.
 
-use wgrad::ops::pad::PadMode;
 use wgrad::prelude::*;
 
 use crate::arrays::{Array, SHAPES, check, cpu, ints, invalid, passes_on, refused, sample};

@@ -1,7 +1,6 @@
 //! First and second derivatives of the composite words against differences, and where they must not
 //! be NaN.
 
-use wgrad::ops::pad::PadMode;
 use wgrad::prelude::*;
 
 use crate::arrays::{check, cpu, ints};
