@@ -2,6 +2,7 @@
 //!
 //! The only layer that touches wgpu, threads, clocks and wasm.
 
+pub mod cpu;
 mod custom;
 pub mod display;
 #[cfg(feature = "gpu")]
