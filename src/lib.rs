@@ -12,6 +12,7 @@ pub mod reference;
 pub mod compile;
 pub mod device;
 
+pub use device::realize::realize;
 pub use dtype::{DType, Element, Number};
 pub use error::{Error, ErrorKind, Result};
 pub use grad::{checkpoint, custom_gradient};

@@ -400,7 +400,7 @@ impl<'k> Text<'k> {
 
 /// Calls `f` on every operand of `expr`, those inside indices too.
 fn operands(expr: &Expr, f: &mut impl FnMut(ExprId)) {
-    let mut lin = |lin: &Lin, f: &mut dyn FnMut(ExprId)| {
+    let lin = |lin: &Lin, f: &mut dyn FnMut(ExprId)| {
         lin.visit(&mut |atom| {
             if let Atom::Value(id, _) = atom {
                 f(*id);

@@ -188,10 +188,8 @@ impl<'k> Builder<'k> {
             }
             Expr::Index(lin) => Code::Index(self.ready_index(lin)),
             Expr::Load { buffer, index, mask } => {
-                let mask = match mask {
-                    Some(mask) => Some(self.operand(*mask, varies)?),
-                    None => None,
-                };
+                let mask = mask.map(|mask| self.operand(mask, varies)).transpose()?;
+                keep = kept(dtype);
                 Code::Load { buffer: *buffer, index: self.ready_index(index), mask }
             }
             Expr::Scalar { op: Scalar::Where, src } => {
@@ -221,10 +219,7 @@ impl<'k> Builder<'k> {
             Expr::Inside { index, bound } => Code::Inside(self.ready_index(index), clip(*bound)),
             Expr::Checked { value, bound, mask, fault } => {
                 let signed = self.kernel.dtypes[*value as usize] == DType::I32;
-                let mask = match mask {
-                    Some(mask) => Some(self.operand(*mask, varies)?),
-                    None => None,
-                };
+                let mask = mask.map(|mask| self.operand(mask, varies)).transpose()?;
                 // As bits, a negative index is greater than every bound.
                 let bound = if signed { clip(*bound).min(1 << 31) } else { clip(*bound) };
                 Code::Checked { value: self.operand(*value, varies)?, bound, mask, fault: *fault }

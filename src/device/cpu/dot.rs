@@ -128,10 +128,8 @@ impl Panel {
 
 impl Product {
     pub(super) fn new(kernel: &Kernel, spec: &Dot) -> std::result::Result<Product, String> {
-        let Dot { batch, m, n, k, dtype, .. } = *spec;
-        if !matches!(dtype, DType::F32 | DType::I32 | DType::U32) {
-            return Err(format!("a product in {dtype}"));
-        }
+        let Dot { batch, m, n, k, .. } = *spec;
+        let dtype = spec.dtype.compute();
         // Skinny products are cut into narrower tiles, so that there is work for several threads.
         let columns = if m >= 32 { TILE_COLUMNS } else { ((1 << 19) / k.max(1)).clamp(64, TILE_COLUMNS * 4) };
         let even = |n: usize, most: usize| n.max(1).div_ceil(n.max(1).div_ceil(most)).next_multiple_of(16);
@@ -324,7 +322,7 @@ impl Strided {
     /// `index` as strides, when it is linear, inside the buffer, and for floats of this host.
     fn new(kernel: &Kernel, spec: &Dot, buffer: usize, index: &Lin, vars: [(Var, usize); 2]) -> Option<Strided> {
         let target = kernel.buffers.get(buffer)?;
-        if cfg!(target_arch = "wasm32") || target.dtype != DType::F32 || spec.dtype != DType::F32 {
+        if cfg!(target_arch = "wasm32") || target.dtype != DType::F32 || spec.dtype.compute() != DType::F32 {
             return None;
         }
         let mut exact = Lin::constant(index.constant);
@@ -359,7 +357,7 @@ impl Out {
             }
         }
         let numel = spec.m.saturating_mul(stride);
-        kernel.buffers.push(Buffer { slot: usize::MAX, dtype: spec.dtype, numel, access: Access::ReadWrite });
+        kernel.buffers.push(Buffer { slot: usize::MAX, dtype: spec.dtype.compute(), numel, access: Access::ReadWrite });
         Panel::new(&kernel, [(I, spec.m), (J, spec.n)], |builder| {
             spec.stores.iter().try_for_each(|store| builder.put(store, true))
         })

@@ -23,17 +23,31 @@ pub use memory::{Binding, Memory, Pool, Usage};
 pub use program::Program;
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use crate::compile::compile;
+use crate::compile::graph::Graph;
 use crate::compile::kernel::Access;
-use crate::compile::plan::{Home, Plan};
+use crate::compile::plan::{Home, Limits, Plan, Target};
+use crate::device::cache::Cache;
+use crate::device::realize::fits;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::device::Backend;
+use crate::graph::device::{Backend, Device, HostData};
+use crate::graph::tensor::Tensor;
 
 /// The built-in CPU.
 #[derive(Default)]
 pub struct Cpu {
     pool: Arc<Pool>,
+    programs: Cache<(Plan, Vec<Program>)>,
+}
+
+impl Device {
+    /// The built-in CPU device.
+    pub fn cpu() -> Device {
+        static CPU: OnceLock<Device> = OnceLock::new();
+        CPU.get_or_init(|| Device(Arc::new(Cpu::default()))).clone()
+    }
 }
 
 /// What a run of a plan came to.
@@ -74,6 +88,66 @@ impl Held<'_> {
 }
 
 impl Cpu {
+    /// The CPU behind a device handle.
+    pub fn of(device: &Device) -> Option<&Cpu> {
+        device.0.as_any().downcast_ref()
+    }
+
+    /// What it can do.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            target: Target::Cpu,
+            buffers_max: usize::MAX,
+            binding_bytes_max: u64::MAX,
+            buffer_bytes_max: u64::MAX,
+            workgroup_bytes_max: u32::MAX,
+            invocations_max: u32::MAX,
+            groups_max: u32::MAX,
+            sort_block: usize::MAX,
+            memory_bytes_max: u64::MAX,
+        }
+    }
+
+    /// Computes the elements of `roots` on behalf of `op`, and keeps them.
+    pub fn realize(&self, op: &str, roots: &[Tensor]) -> Result<()> {
+        let (graph, bindings) = Graph::flatten(roots);
+        let program = self.programs.get(graph, |graph| {
+            let limits = self.limits();
+            let plan = compile(graph, &limits);
+            fits(op, &plan, &limits)?;
+            let programs = self.prepare(&plan)?;
+            Ok((plan, programs))
+        })?;
+        let (plan, programs) = &*program;
+        let leaf = |n: &usize| match bindings.leaves.get(*n) {
+            Some(leaf) => self.leaf(op, leaf),
+            None => Err(broken("a leaf is not bound")),
+        };
+        let leaves = plan.leaves.iter().map(leaf).collect::<Result<Vec<_>>>()?;
+        let outcome = self.run(plan, programs, &leaves, &bindings.scalars)?;
+        for (root, output) in roots.iter().zip(outcome.outputs) {
+            root.set_value(output);
+        }
+        outcome.faults.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// The elements of a realised tensor; what lies elsewhere is copied once, and the tensor keeps
+    /// the copy.
+    fn leaf(&self, op: &str, tensor: &Tensor) -> Result<Arc<Memory>> {
+        let Some(value) = tensor.value() else {
+            return Err(Error::new(ErrorKind::Device, op, "a leaf has no elements yet"));
+        };
+        if let Ok(memory) = (Arc::clone(&value) as Arc<dyn Any + Send + Sync>).downcast::<Memory>() {
+            return Ok(memory);
+        }
+        let memory = match value.as_any().downcast_ref::<HostData>() {
+            Some(HostData(bytes)) => self.upload(bytes)?,
+            None => self.upload(&value.to_host()?)?,
+        };
+        tensor.set_value(memory.clone());
+        Ok(memory)
+    }
+
     /// How much memory it holds.
     pub fn usage(&self) -> Usage {
         self.pool.usage()
@@ -94,13 +168,13 @@ impl Cpu {
         plan.steps.iter().map(|step| Program::new(&step.kernel)).collect()
     }
 
-    /// Runs `plan`, whose steps `programs` were prepared from. `bindings` are the graph's leaves by
-    /// number, `scalars` the words of its runtime scalars.
+    /// Runs `plan`, whose steps `programs` were prepared from. `leaves` are what [`Plan::leaves`]
+    /// names, in that order, `scalars` the words of the runtime scalars.
     pub fn run(
         &self,
         plan: &Plan,
         programs: &[Program],
-        bindings: &[Arc<Memory>],
+        leaves: &[Arc<Memory>],
         scalars: &[u32],
     ) -> Result<Outcome> {
         let temps = plan.allocations.iter().map(|&bytes| self.pool.take(bytes).map(Held::Own));
@@ -114,8 +188,7 @@ impl Cpu {
                     continue;
                 }
                 Home::Leaf(n) => {
-                    let leaf = plan.leaves.get(n).and_then(|&leaf| bindings.get(leaf));
-                    Held::Shared(leaf.ok_or_else(|| broken("a leaf is not bound"))?)
+                    Held::Shared(leaves.get(n).ok_or_else(|| broken("a leaf is not bound"))?)
                 }
                 Home::Scalars => Held::Words(scalars),
                 Home::Output => {

@@ -25,6 +25,7 @@ use crate::graph::device::{Backend, Device};
 
 use fault::Faults;
 use health::Health;
+use super::cache::Cache;
 use memory::Pool;
 use pipeline::Pipelines;
 
@@ -43,6 +44,7 @@ pub struct Gpu {
     checked: AtomicBool,
     health: Arc<Health>,
     pool: Pool,
+    pub(super) programs: Cache<Program>,
     pipelines: Pipelines,
     faults: Faults,
     in_flight: Mutex<VecDeque<wgpu::SubmissionIndex>>,
@@ -83,6 +85,7 @@ impl Gpu {
             checked: AtomicBool::new(false),
             health,
             pool: Pool::default(),
+            programs: Cache::default(),
             pipelines: Pipelines::default(),
             faults,
             in_flight: Mutex::default(),
