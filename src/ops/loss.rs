@@ -27,14 +27,14 @@ pub enum Reduce {
 pub struct ClassOptions {
     reduce: Reduce,
     weight: Option<Tensor>,
-    ignore_index: i32,
+    ignore_index: Option<i32>,
     label_smoothing: f64,
 }
 
 impl Default for ClassOptions {
-    /// The mean, all classes alike, the class -100 ignored, no smoothing.
+    /// The mean, all classes alike, none ignored, no smoothing.
     fn default() -> ClassOptions {
-        ClassOptions { reduce: Reduce::Mean, weight: None, ignore_index: -100, label_smoothing: 0.0 }
+        ClassOptions { reduce: Reduce::Mean, weight: None, ignore_index: None, label_smoothing: 0.0 }
     }
 }
 
@@ -51,9 +51,10 @@ impl ClassOptions {
         self
     }
 
-    /// The class id whose rows count as nothing.
+    /// The class id whose rows count as nothing. By default there is none: an id out of range is an
+    /// error, also PyTorch's -100.
     pub fn ignore_index(mut self, ignore_index: i32) -> ClassOptions {
-        self.ignore_index = ignore_index;
+        self.ignore_index = Some(ignore_index);
         self
     }
 
@@ -213,33 +214,51 @@ impl Tensor {
     fn class_losses(&self, word: &'static str, axis: usize, target: &Tensor, options: &ClassOptions) -> Tensor {
         let row = AxisSet::one(axis);
         let column = self.shape().kept(row);
-        let ids = target.cast(DType::I32).to_shape(word, column);
-        let counts = ids.ne(options.ignore_index);
-        let ids = counts.where_(ids, 0);
-        let picked = -self.gather_axis(word, axis, &ids);
-        // How much each row's class counts; nothing where it is ignored.
-        let share = match &options.weight {
-            Some(weight) => {
-                let table = weight.wide();
-                let flat = given!(word, &[&ids], Shape::new(&[ids.numel()]));
-                table.gather_axis(word, 0, &ids.to_shape(word, flat)).to_shape(word, column)
+        let mut ids = target.cast(DType::I32).to_shape(word, column);
+        let counts = match options.ignore_index {
+            Some(ignored) => {
+                let counts = ids.ne(ignored);
+                ids = counts.where_(&ids, 0);
+                Some(counts)
             }
-            None => Tensor::constant(Number::Int(1), column, DType::F32, self.device()),
+            None => None,
         };
-        let share = counts.where_(share, 0.0);
-        let mut losses = counts.where_(picked, 0.0) * &share;
+        // How much each row counts by its class, where that is not 1 throughout.
+        let share = match (&options.weight, &counts) {
+            (Some(weight), _) => {
+                let flat = given!(word, &[&ids], Shape::new(&[ids.numel()]));
+                let share = weight.wide().gather_axis(word, 0, &ids.to_shape(word, flat)).to_shape(word, column);
+                Some(share.counted_rows(counts.as_ref()))
+            }
+            (None, Some(counts)) => Some(counts.wide()),
+            (None, None) => None,
+        };
+        let mut losses = (-self.gather_axis(word, axis, &ids)).counted_rows(counts.as_ref());
+        if let (Some(share), Some(_)) = (&share, &options.weight) {
+            losses = losses * share;
+        }
         let smoothing = options.label_smoothing;
         if smoothing > 0.0 {
             let weighted = self.weighted(word, axis, options.weight.as_ref());
-            let all = -weighted.reduced(word, Reduction::Sum, row, true) / self.dim(axis as isize).max(1) as f64;
-            losses = losses * (1.0 - smoothing) + counts.where_(all, 0.0) * smoothing;
+            let mean = -weighted.average(word, row, true);
+            losses = losses * (1.0 - smoothing) + mean.counted_rows(counts.as_ref()) * smoothing;
         }
-        if options.reduce == Reduce::Mean {
-            let every = AxisSet::all(self.rank());
-            let whole = share.reduce(word, Reduction::Sum, every);
-            return losses.reduce(word, Reduction::Sum, every) / whole;
+        match share {
+            Some(share) if options.reduce == Reduce::Mean => {
+                let every = AxisSet::all(self.rank());
+                losses.reduce(word, Reduction::Sum, every) / share.reduce(word, Reduction::Sum, every)
+            }
+            _ => losses.reduce(word, Reduction::Sum, row).settled(word, options.reduce, self),
         }
-        losses.reduce(word, Reduction::Sum, row).settled(word, options.reduce, self)
+    }
+
+    /// 0 in the rows that do not count.
+    #[track_caller]
+    fn counted_rows(self, counts: Option<&Tensor>) -> Tensor {
+        match counts {
+            Some(counts) => counts.where_(&self, 0.0),
+            None => self,
+        }
     }
 
     /// This tensor times the classes' weights along `axis`.
