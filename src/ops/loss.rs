@@ -3,7 +3,7 @@
 //! Each gives one number an element or a row and then reduces it. Shapes of prediction and target
 //! must be equal: a target that broadcasts is nearly always a mistake.
 
-use crate::dtype::{DType, Number};
+use crate::dtype::DType;
 use crate::graph::op::Reduction;
 use crate::graph::tensor::Tensor;
 use crate::shape::{AxisSet, Shape};
