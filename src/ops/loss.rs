@@ -3,7 +3,7 @@
 //! Each gives one number an element or a row and then reduces it. Shapes of prediction and target
 //! must be equal: a target that broadcasts is nearly always a mistake.
 
-use crate::dtype::DType;
+use crate::dtype::{DType, Number};
 use crate::graph::op::Reduction;
 use crate::graph::tensor::Tensor;
 use crate::shape::{AxisSet, Shape};
@@ -32,7 +32,8 @@ pub struct ClassOptions {
 }
 
 impl Default for ClassOptions {
-    /// The mean, all classes alike, none ignored, no smoothing.
+    /// The mean, all classes alike, none ignored, no smoothing. (PyTorch ignores class -100 unless told
+    /// otherwise; here a row is ignored only on request, and -100 is an id out of range.)
     fn default() -> ClassOptions {
         ClassOptions { reduce: Reduce::Mean, weight: None, ignore_index: None, label_smoothing: 0.0 }
     }
@@ -51,8 +52,7 @@ impl ClassOptions {
         self
     }
 
-    /// The class id whose rows count as nothing. By default there is none: an id out of range is an
-    /// error, also PyTorch's -100.
+    /// The class id whose rows count as nothing.
     pub fn ignore_index(mut self, ignore_index: i32) -> ClassOptions {
         self.ignore_index = Some(ignore_index);
         self
@@ -214,51 +214,35 @@ impl Tensor {
     fn class_losses(&self, word: &'static str, axis: usize, target: &Tensor, options: &ClassOptions) -> Tensor {
         let row = AxisSet::one(axis);
         let column = self.shape().kept(row);
-        let mut ids = target.cast(DType::I32).to_shape(word, column);
-        let counts = match options.ignore_index {
-            Some(ignored) => {
-                let counts = ids.ne(ignored);
-                ids = counts.where_(&ids, 0);
-                Some(counts)
-            }
-            None => None,
-        };
-        // How much each row counts by its class, where that is not 1 throughout.
-        let share = match (&options.weight, &counts) {
-            (Some(weight), _) => {
+        let ids = target.cast(DType::I32).to_shape(word, column);
+        let counts = options.ignore_index.map(|ignored| ids.ne(ignored));
+        // Nothing, where the row is ignored.
+        let counted = |x: &Tensor| counts.as_ref().map_or(x.clone(), |counts| counts.where_(x, 0));
+        let ids = counted(&ids);
+        let picked = -self.gather_axis(word, axis, &ids);
+        // How much each row's class counts; nothing where it is ignored.
+        let share = match &options.weight {
+            Some(weight) => {
+                let table = weight.wide();
                 let flat = given!(word, &[&ids], Shape::new(&[ids.numel()]));
-                let share = weight.wide().gather_axis(word, 0, &ids.to_shape(word, flat)).to_shape(word, column);
-                Some(share.counted_rows(counts.as_ref()))
+                table.gather_axis(word, 0, &ids.to_shape(word, flat)).to_shape(word, column)
             }
-            (None, Some(counts)) => Some(counts.wide()),
-            (None, None) => None,
+            None => Tensor::constant(Number::Int(1), column, DType::F32, self.device()),
         };
-        let mut losses = (-self.gather_axis(word, axis, &ids)).counted_rows(counts.as_ref());
-        if let (Some(share), Some(_)) = (&share, &options.weight) {
-            losses = losses * share;
-        }
+        let share = counted(&share);
+        let mut losses = counted(&picked) * &share;
         let smoothing = options.label_smoothing;
         if smoothing > 0.0 {
             let weighted = self.weighted(word, axis, options.weight.as_ref());
-            let mean = -weighted.average(word, row, true);
-            losses = losses * (1.0 - smoothing) + mean.counted_rows(counts.as_ref()) * smoothing;
+            let all = -weighted.reduced(word, Reduction::Sum, row, true) / self.dim(axis as isize).max(1) as f64;
+            losses = losses * (1.0 - smoothing) + counted(&all) * smoothing;
         }
-        match share {
-            Some(share) if options.reduce == Reduce::Mean => {
-                let every = AxisSet::all(self.rank());
-                losses.reduce(word, Reduction::Sum, every) / share.reduce(word, Reduction::Sum, every)
-            }
-            _ => losses.reduce(word, Reduction::Sum, row).settled(word, options.reduce, self),
+        if options.reduce == Reduce::Mean {
+            let every = AxisSet::all(self.rank());
+            let whole = share.reduce(word, Reduction::Sum, every);
+            return losses.reduce(word, Reduction::Sum, every) / whole;
         }
-    }
-
-    /// 0 in the rows that do not count.
-    #[track_caller]
-    fn counted_rows(self, counts: Option<&Tensor>) -> Tensor {
-        match counts {
-            Some(counts) => counts.where_(&self, 0.0),
-            None => self,
-        }
+        losses.reduce(word, Reduction::Sum, row).settled(word, options.reduce, self)
     }
 
     /// This tensor times the classes' weights along `axis`.
