@@ -446,8 +446,8 @@ fn losses_at_the_edges() {
     finite("kl_div", &p, |p| floats(&[-1.0; 4], &[4]).kl_div(p, false, Reduce::Sum));
     finite("cosine_similarity", &Tensor::zeros([2, 3], &device), |x| x.cosine_similarity(&random(&[3]), 1, 1e-8));
     // Every row ignored: nothing of nothing, as PyTorch.
-    let ignored = ClassOptions::default().ignore_index(-100);
-    let none = random(&[2, 3]).cross_entropy_with(&ints(&[-100, -100], &[2]), ignored).item::<f32>().unwrap();
+    let ignoring = ClassOptions::default().ignore_index(-100);
+    let none = random(&[2, 3]).cross_entropy_with(&ints(&[-100, -100], &[2]), ignoring).item::<f32>().unwrap();
     assert!(none.is_nan());
     let logits = random(&[3]);
     let one = logits.cross_entropy(&ints(&[2], &[]));
