@@ -13,7 +13,7 @@ use crate::graph::op::{
 };
 use crate::graph::scalar::{Family, Scalar};
 use crate::graph::tensor::Tensor;
-use crate::shape::{AxisSet, RANK_MAX, Shape};
+use crate::shape::{AxisSet, RANK_MAX, Shape, windows};
 
 /// What a rule says: the op, the result's shape and dtype, or the fact that is wrong.
 pub(crate) type Typed = Result<(Op, Shape, DType), String>;
@@ -563,18 +563,6 @@ impl Tensor {
         let src: Vec<&Tensor> = std::iter::once(self).chain(inputs.iter().copied()).collect();
         let word = call.kernel.name.clone();
         Tensor::build(&word, &src, || Ok((Op::Custom(call), *self.shape(), self.dtype())))
-    }
-}
-
-/// How many windows fit into `n` elements.
-pub(crate) fn windows(n: usize, size: usize, stride: usize, dilation: usize) -> Result<usize, String> {
-    if size == 0 || stride == 0 || dilation == 0 {
-        return Err(format!("window size {size}, stride {stride} and dilation {dilation} must be at least 1"));
-    }
-    let span = (size - 1).checked_mul(dilation).and_then(|s| s.checked_add(1));
-    match span {
-        Some(span) if span <= n => Ok((n - span) / stride + 1),
-        _ => Err(format!("a window of {size} with dilation {dilation} does not fit into {n} elements")),
     }
 }
 

@@ -15,4 +15,5 @@ mod ops_reduce;
 mod oracle;
 mod scalars;
 mod support;
+mod tidy;
 mod torch;
