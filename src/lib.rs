@@ -12,6 +12,7 @@ pub mod reference;
 pub mod compile;
 pub mod device;
 
+pub use device::explain;
 pub use device::realize::realize;
 pub use dtype::{DType, Element, Number};
 pub use error::{Error, ErrorKind, Result};

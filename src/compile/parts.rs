@@ -107,6 +107,12 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
             p.store(most);
             p.sum(id, limits);
         }
+        let again = users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX;
+        if again && node.dtype.bytes() < 4 && !is_hero(graph, id) {
+            // A packed value cannot be stored beside a product; what it is computed from can.
+            node.src.iter().for_each(|&s| p.store(s));
+            p.sum(id, limits);
+        }
         if is_hero(graph, id) {
             p.part[k] = true;
         } else if p.size[k] > INLINE_MAX || (users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX && weight(graph, id) > 0) {

@@ -9,8 +9,10 @@ mod custom;
 pub mod display;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod explain;
 pub mod realize;
 
+pub use explain::{Explanation, explain};
 pub use custom::{CustomKernel, CustomKernelBuilder};
 #[cfg(feature = "gpu")]
 pub use gpu::adapter::GpuOptions;
