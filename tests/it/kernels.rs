@@ -114,12 +114,12 @@ fn a_gpt_block_takes_few_kernels() {
     let [qkv, out] = [data(&[c, 3 * c]).tracked(), data(&[c, c]).tracked()];
     let [up, down] = [data(&[c, 4 * c]).tracked(), data(&[4 * c, c]).tracked()];
     let block = |x: &Tensor| {
-        let h = x.layer_norm(1, Some(&g1), Some(&b1), 1e-5).matmul(&qkv);
+        let h = x.layer_norm(-1, Some(&g1), Some(&b1), 1e-5).matmul(&qkv);
         let parts = h.split([c, c, c], -1);
         let [q, k, v] = parts.map(|p| p.reshape([b, t, heads, c / heads]).transpose(1, 2));
         let a = q.scaled_dot_product_attention(&k, &v, AttentionOptions::default().causal());
         let x = x + a.transpose(1, 2).reshape([b, t, c]).matmul(&out);
-        let h = x.layer_norm(1, Some(&g2), Some(&b2), 1e-5).matmul(&up).gelu();
+        let h = x.layer_norm(-1, Some(&g2), Some(&b2), 1e-5).matmul(&up).gelu();
         &x + h.matmul(&down)
     };
     let y = block(&x);
