@@ -15,11 +15,17 @@ pub mod device;
 pub use dtype::{DType, Element, Number};
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Device, Operand, Tensor};
+pub use ops::attention::AttentionOptions;
+pub use ops::conv::ConvOptions;
+pub use ops::loss::{ClassOptions, Reduce};
+pub use ops::pool::PoolOptions;
+pub use ops::upsample::Upsample;
 pub use shape::{Shape, keepdim};
 #[cfg(feature = "gpu")]
 pub use wgpu;
 
 /// The words most programs use: `use wgrad::prelude::*;`.
 pub mod prelude {
+    pub use crate::{AttentionOptions, ClassOptions, ConvOptions, PoolOptions, Reduce, Upsample};
     pub use crate::{DType, Device, Error, Number, Shape, Tensor, keepdim};
 }

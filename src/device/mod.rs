@@ -3,6 +3,7 @@
 //! The only layer that touches wgpu, threads, clocks and wasm.
 
 mod custom;
+pub mod display;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 

@@ -19,23 +19,38 @@ use crate::shape::{AxisSet, RANK_MAX, Shape};
 pub(crate) type Typed = Result<(Op, Shape, DType), String>;
 
 impl Tensor {
-    /// A node of what `rule` says over `src`, unless an operand is invalid or elsewhere.
+    /// What `rule` finds out about `src`, unless an operand is invalid or elsewhere; otherwise the
+    /// invalid tensor that `word` gives.
     #[track_caller]
-    pub(crate) fn build(word: &str, src: &[&Tensor], rule: impl FnOnce() -> Typed) -> Tensor {
-        let Some(first) = src.first() else { return Tensor::invalid(word, "no operands", &Device::nowhere()) };
+    pub(crate) fn examine<T>(
+        word: &str,
+        src: &[&Tensor],
+        rule: impl FnOnce() -> Result<T, String>,
+    ) -> Result<T, Tensor> {
+        let Some(first) = src.first() else { return Err(Tensor::invalid(word, "no operands", &Device::nowhere())) };
         if let Some(bad) = src.iter().find(|x| !x.is_valid()) {
-            return (*bad).clone();
+            return Err((*bad).clone());
         }
         if let Some(other) = src.iter().find(|x| x.device() != first.device()) {
             let fact = format!("operands on different devices: {} and {}", first.device(), other.device());
-            return Tensor::invalid(word, fact, first.device());
+            return Err(Tensor::invalid(word, fact, first.device()));
         }
+        // Not `map_err`: a closure would hide the caller's line.
         match rule() {
+            Ok(found) => Ok(found),
+            Err(fact) => Err(Tensor::invalid(word, fact, first.device())),
+        }
+    }
+
+    /// A node of what `rule` says over `src`, unless an operand is invalid or elsewhere.
+    #[track_caller]
+    pub(crate) fn build(word: &str, src: &[&Tensor], rule: impl FnOnce() -> Typed) -> Tensor {
+        match Tensor::examine(word, src, rule) {
             Ok((op, shape, dtype)) => {
-                let src = src.iter().map(|&x| x.clone()).collect();
-                Tensor::node(op, src, shape, dtype, first.device())
+                let device = src.first().map_or_else(Device::nowhere, |x| x.device().clone());
+                Tensor::node(op, src.iter().map(|&x| x.clone()).collect(), shape, dtype, &device)
             }
-            Err(fact) => Tensor::invalid(word, fact, first.device()),
+            Err(bad) => bad,
         }
     }
 

@@ -1,1 +1,169 @@
-//! attention
+//! Scaled dot product attention.
+//!
+//! Two products around a softmax over rows of scores; nothing here is a kernel of its own.
+
+use crate::dtype::{DType, Number};
+use crate::graph::op::Reduction;
+use crate::graph::tensor::Tensor;
+use crate::shape::{AxisSet, Shape};
+
+/// What attention leaves out and how it is scaled: `AttentionOptions::default().causal()`.
+#[derive(Clone, Default)]
+pub struct AttentionOptions {
+    causal: bool,
+    mask: Option<Tensor>,
+    scale: Option<f64>,
+    dropout: Option<(f64, Tensor)>,
+}
+
+impl AttentionOptions {
+    /// Query `i` sees keys `0..=i` only.
+    pub fn causal(mut self) -> AttentionOptions {
+        self.causal = true;
+        self
+    }
+
+    /// What broadcasts to `[.., queries, keys]`: bools that are true where a query sees a key, or
+    /// numbers that are added to the scores.
+    pub fn mask(mut self, mask: &Tensor) -> AttentionOptions {
+        self.mask = Some(mask.clone());
+        self
+    }
+
+    /// What scores are multiplied by, instead of `1 / sqrt(e)`.
+    pub fn scale(mut self, scale: f64) -> AttentionOptions {
+        self.scale = Some(scale);
+        self
+    }
+
+    /// Drops weights with probability `p` by `key: u32 [2]`; see [`Tensor::dropout`].
+    pub fn dropout(mut self, p: f64, key: &Tensor) -> AttentionOptions {
+        self.dropout = Some((p, key.clone()));
+        self
+    }
+}
+
+const WORD: &str = "scaled_dot_product_attention";
+
+/// The shapes attention goes through.
+struct Heads {
+    dtype: DType,
+    /// Queries with the heads of one group one after another: `[.., kv heads, group · l, e]`.
+    queries: Shape,
+    /// Scores: `[.., heads, l, s]`.
+    scores: Shape,
+    /// Scores as the queries: `[.., kv heads, group · l, s]`.
+    grouped: Shape,
+    result: Shape,
+}
+
+impl Tensor {
+    /// `softmax(q kᵀ / sqrt(e) + mask) v`: queries `[.., l, e]`, keys `[.., s, e]`, values `[.., s, f]`
+    /// to `[.., l, f]`; the leading dimensions broadcast.
+    ///
+    /// Keys and values may have fewer heads (the third axis from the end) than the queries; each
+    /// then serves a group of neighbouring query heads. A query that a mask lets see no key at all
+    /// gives zeros.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// let device = Device::cpu();
+    /// let q = Tensor::zeros([2, 3], &device);
+    /// let v = Tensor::new([[1.0], [3.0]], &device);
+    /// let y = q.scaled_dot_product_attention(&q, &v, AttentionOptions::default().causal());
+    /// assert_eq!(y.to_vec::<f32>()?, [1.0, 2.0]);
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn scaled_dot_product_attention(&self, key: &Tensor, value: &Tensor, options: AttentionOptions) -> Tensor {
+        let mut src = vec![self, key, value];
+        src.extend(&options.mask);
+        src.extend(options.dropout.as_ref().map(|(_, key)| key));
+        let heads = given!(WORD, &src, heads(self, key, value, options.mask.as_ref()));
+        let scale = options.scale.unwrap_or_else(|| 1.0 / (self.dim(-1).max(1) as f64).sqrt());
+        let (q, k, v) = (self.cast(heads.dtype), key.cast(heads.dtype), value.cast(heads.dtype));
+        let mut last: Vec<usize> = (0..k.rank()).collect();
+        let rank = last.len();
+        last.swap(rank.saturating_sub(2), rank.saturating_sub(1));
+        let scores = q.to_shape(WORD, heads.queries).matmul(&k.permute_to(WORD, &last)) * scale;
+        let scores = scores.to_shape(WORD, heads.scores);
+        let weights = scores.attended(&options);
+        let weights = match &options.dropout {
+            Some((p, key)) => weights.dropped(WORD, *p, key),
+            None => weights,
+        };
+        weights.to_shape(WORD, heads.grouped).matmul(&v).to_shape(WORD, heads.result)
+    }
+
+    /// The softmax of scores `[.., l, s]` over the keys that each query sees.
+    #[track_caller]
+    fn attended(&self, options: &AttentionOptions) -> Tensor {
+        let keys = AxisSet::one(self.rank().saturating_sub(1));
+        if self.numel() == 0 {
+            return self.clone();
+        }
+        let mut x = self.wide();
+        let hidden = Tensor::constant(Number::Float(f64::NEG_INFINITY), Shape::SCALAR, DType::F32, self.device());
+        match &options.mask {
+            Some(mask) if mask.dtype() == DType::Bool => x = mask.where_(x, &hidden),
+            Some(mask) => x = x + mask.wide(),
+            None => {}
+        }
+        if options.causal {
+            let (l, s) = (self.dim(-2), self.dim(-1));
+            let shape = given!(WORD, &[self], Shape::new(&[l, s]));
+            let sees = Tensor::iota(0, shape, self.device()).ge(Tensor::iota(1, shape, self.device()));
+            x = sees.where_(x, &hidden);
+        }
+        let greatest = x.detach().reduced(WORD, Reduction::Max, keys, true);
+        if options.mask.is_none() {
+            let exp = (x - greatest).exp();
+            return (&exp / exp.reduced(WORD, Reduction::Sum, keys, true)).cast(self.dtype());
+        }
+        // Where every score is -inf, so is the greatest, and the difference would be NaN.
+        let exp = (x - greatest.isinf().where_(0.0, &greatest)).exp();
+        let sum = exp.reduced(WORD, Reduction::Sum, keys, true);
+        (exp / sum.eq(0.0).where_(1.0, &sum)).cast(self.dtype())
+    }
+}
+
+/// How queries, keys, values and mask fit together.
+fn heads(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Heads, String> {
+    let misfit = || format!("queries {}, keys {} and values {} do not fit", q.shape(), k.shape(), v.shape());
+    let ([outer @ .., l, e], [k_outer @ .., s, e2], [v_outer @ .., s2, f]) = (q.dims(), k.dims(), v.dims()) else {
+        return Err(misfit());
+    };
+    if e != e2 || s != s2 {
+        return Err(misfit());
+    }
+    let dtype = q.dtype().promote(k.dtype()).promote(v.dtype());
+    let dtype = if dtype.is_float() { dtype } else { DType::F32 };
+    // Neighbouring heads that share a key become rows of one product.
+    let (queries, group) = match (outer, k_outer.last(), v_outer.last()) {
+        ([batch @ .., h], Some(&kv), Some(&kv2)) if kv == kv2 && kv > 0 && *h != kv && h % kv == 0 => {
+            (Shape::new(&[batch, &[kv, (h / kv).saturating_mul(*l), *e]].concat())?, h / kv)
+        }
+        _ => (*q.shape(), 1),
+    };
+    let grouped_outer = Shape::new(queries.dims().get(..outer.len()).unwrap_or(&[]))?;
+    let (k_outer, v_outer) = (Shape::new(k_outer)?, Shape::new(v_outer)?);
+    let seen = grouped_outer.broadcast(&k_outer).map_err(|_| misfit())?;
+    let batch = seen.broadcast(&v_outer).map_err(|_| misfit())?;
+    let whole = |outer: &Shape| {
+        let mut dims = outer.dims().to_vec();
+        dims.iter_mut().last().into_iter().for_each(|h| *h = h.saturating_mul(group));
+        dims
+    };
+    let with = |outer: &[usize], m: usize, n: usize| Shape::new(&[outer, &[m, n]].concat());
+    let scores = with(&whole(&seen), *l, *s)?;
+    if let Some(mask) = mask.filter(|mask| !mask.shape().expands_to(&scores)) {
+        return Err(format!("the mask {} does not broadcast to the scores {scores}", mask.shape()));
+    }
+    Ok(Heads {
+        dtype,
+        queries,
+        scores,
+        grouped: with(seen.dims(), group.saturating_mul(*l), *s)?,
+        result: with(&whole(&batch), *l, *f)?,
+    })
+}

@@ -156,7 +156,7 @@ impl Tensor {
     }
 
     #[track_caller]
-    fn taken(&self, word: &'static str, index: &Tensor, axis: isize) -> Tensor {
+    pub(crate) fn taken(&self, word: &'static str, index: &Tensor, axis: isize) -> Tensor {
         let axis = checked!(self, word, self.shape().axis(axis));
         let index = index.index_for(word);
         if !index.is_valid() {

@@ -3,6 +3,17 @@
 //! Each word checks its arguments, normalises them (negative axes, broadcasting, dtypes) and
 //! builds graph from primitives. None knows how anything is computed.
 
+/// What a word needs to know of its operands; where that cannot be found out, the word returns the
+/// invalid tensor that says why. A macro, because a closure would hide the caller's line.
+macro_rules! given {
+    ($word:expr, $src:expr, $rule:expr) => {
+        match $crate::Tensor::examine($word, $src, || $rule) {
+            Ok(found) => found,
+            Err(bad) => return bad,
+        }
+    };
+}
+
 /// The value of a `Result<_, String>`; its error becomes what the calling word returns.
 ///
 /// `checked!(x, "sum", axis_set(..))` reports the fact under `"sum"` at the user's line, unless `x`
@@ -20,6 +31,8 @@ pub mod activation;
 pub mod attention;
 pub mod conv;
 pub mod create;
+pub mod dropout;
+pub mod einsum;
 pub mod index;
 pub mod join;
 pub mod loss;
@@ -34,6 +47,7 @@ pub mod scan;
 pub mod slice;
 pub mod sort;
 pub mod threefry;
+pub mod upsample;
 
 use crate::graph::tensor::Tensor;
 

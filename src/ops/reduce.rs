@@ -280,7 +280,7 @@ impl Tensor {
     }
 
     #[track_caller]
-    fn average(&self, word: &str, set: AxisSet, keep: bool) -> Tensor {
+    pub(crate) fn average(&self, word: &str, set: AxisSet, keep: bool) -> Tensor {
         self.reduced(word, Reduction::Sum, set, keep) / self.count(set)
     }
 
