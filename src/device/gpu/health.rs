@@ -71,8 +71,10 @@ impl Health {
 
     /// Marks the device as lost while `op` was done.
     pub fn lost(&self, op: &str, why: &str) -> Error {
-        let why = self.lost.get_or_init(|| why.to_string());
-        Error::new(ErrorKind::Lost, op, format!("the device was lost: {}", why.trim()))
+        match self.lost.get_or_init(|| why.to_string()).trim() {
+            "" => Error::new(ErrorKind::Lost, op, "the device was lost"),
+            why => Error::new(ErrorKind::Lost, op, format!("the device was lost: {why}")),
+        }
     }
 
     /// The error that condemns what was written under `serial`, if any.
@@ -97,6 +99,7 @@ impl Health {
             }
         }
         match found {
+            Some(_) if is_lost(device) => Err(self.lost(op, "")),
             Some(error) => Err(describe(kind, op, error)),
             None => self.check(op).map(|()| result),
         }
@@ -122,6 +125,27 @@ impl Health {
             _ => failures.push(Failure { serials: serial..=now, error }),
         }
     }
+}
+
+/// Whether a device is gone, asked where its loss is not reported: when something failed.
+///
+/// What is made on a lost device is invalid without an error, and everything after that fails with
+/// an error that hides the reason.
+#[cfg(not(target_arch = "wasm32"))]
+fn is_lost(device: &wgpu::Device) -> bool {
+    let usage = wgpu::BufferUsages::COPY_SRC;
+    let descriptor = wgpu::BufferDescriptor { label: None, size: 4, usage, mapped_at_creation: true };
+    let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let buffer = device.create_buffer(&descriptor);
+    let refused = std::pin::pin!(memory.pop()).poll(&mut Context::from_waker(Waker::noop()));
+    let mapped = buffer.get_mapped_range(..).is_ok();
+    !mapped && matches!(refused, Poll::Ready(None))
+}
+
+/// A browser tells the loss of a device by itself.
+#[cfg(target_arch = "wasm32")]
+fn is_lost(_: &wgpu::Device) -> bool {
+    false
 }
 
 /// The driver's error as one of ours.
