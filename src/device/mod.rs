@@ -6,12 +6,14 @@ mod custom;
 pub mod display;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod memory;
 
 pub use custom::{CustomKernel, CustomKernelBuilder};
 #[cfg(feature = "gpu")]
 pub use gpu::adapter::GpuOptions;
 #[cfg(feature = "gpu")]
 pub use gpu::interop::WgpuBuffer;
+pub use memory::MemoryUse;
 
 use std::any::Any;
 use std::sync::{Arc, OnceLock};

@@ -16,6 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Late failures that are remembered; more of them condemn everything written since the first.
 const FAILURES_MAX: usize = 16;
+/// How many open error scopes are kept before they are looked through.
+const SWEEP_EVERY: usize = 128;
 
 /// The state of a device's health.
 #[derive(Default)]
@@ -95,7 +97,7 @@ impl Health {
             let mut scope: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(scope.pop());
             match scope.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(error) => found = found.or(error),
-                Poll::Pending => lock(&self.pending).push(Pending { serial, kind, op: op.into(), scope }),
+                Poll::Pending => self.keep(Pending { serial, kind, op: op.into(), scope }),
             }
         }
         match found {
@@ -103,6 +105,27 @@ impl Health {
             Some(error) => Err(describe(kind, op, error)),
             None => self.check(op).map(|()| result),
         }
+    }
+
+    /// Keeps an open error scope; now and then, lets go of those whose result has arrived, so that
+    /// a loop that never reads does not pile them up.
+    fn keep(&self, new: Pending) {
+        let mut arrived = Vec::new();
+        {
+            let mut pending = lock(&self.pending);
+            pending.push(new);
+            if pending.len().is_multiple_of(SWEEP_EVERY) {
+                let mut context = Context::from_waker(Waker::noop());
+                pending.retain_mut(|Pending { serial, kind, op, scope }| match scope.as_mut().poll(&mut context) {
+                    Poll::Ready(error) => {
+                        arrived.extend(error.map(|error| (*serial, describe(*kind, op, error))));
+                        false
+                    }
+                    Poll::Pending => true,
+                });
+            }
+        }
+        arrived.into_iter().for_each(|(serial, error)| self.fail(serial, error));
     }
 
     /// Waits for the error scopes that are still open, and condemns what they say failed.
