@@ -5,15 +5,17 @@ pub mod error;
 pub mod graph;
 pub mod shape;
 
-pub mod ops;
 pub mod grad;
+pub mod ops;
 pub mod reference;
 
 pub mod compile;
 pub mod device;
 
+pub use device::realize::realize;
 pub use dtype::{DType, Element, Number};
 pub use error::{Error, ErrorKind, Result};
+pub use grad::{checkpoint, custom_gradient};
 pub use graph::{Device, Operand, Tensor};
 pub use ops::attention::AttentionOptions;
 pub use ops::conv::ConvOptions;

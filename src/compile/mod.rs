@@ -15,6 +15,7 @@ pub mod plan;
 pub mod schedule;
 pub mod shader;
 pub mod simplify;
+pub mod wgsl;
 
 use graph::Graph;
 use plan::{Limits, Plan};

@@ -47,7 +47,7 @@ pub struct Plan {
     pub slots: Vec<Slot>,
     /// Launches in order.
     pub steps: Vec<Step>,
-    /// The slot of each leaf with data, in the order of the flat graph's leaves.
+    /// The leaves it reads, by their numbers in the graph's bindings.
     pub leaves: Vec<usize>,
     /// The slot of the runtime scalars (one 32-bit word each), when there are any.
     pub scalars: Option<usize>,
@@ -73,7 +73,7 @@ pub struct Slot {
 /// Where the memory of a slot comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Home {
-    /// Leaf `n` brings it.
+    /// Entry `n` of [`Plan::leaves`] brings it.
     Leaf(usize),
     /// The runtime scalars.
     Scalars,

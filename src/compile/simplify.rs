@@ -115,6 +115,7 @@ impl Pass {
                 self.constant(&node, Number::Int(0))
             }
             Op::Scan(..) => self.in_compute_dtype(node, |pass, node| pass.intern(node)),
+            Op::Fold(_) if self.out.node(node.src[0]).shape.numel() == 0 => self.constant(&node, Number::Int(0)),
             Op::Fold(_) => self.in_compute_dtype(node, |pass, node| pass.intern(node)),
             Op::Dot => {
                 if self.out.node(node.src[0]).shape.numel() == 0 {
@@ -136,7 +137,6 @@ impl Pass {
                 self.in_compute_dtype(node, |pass, node| pass.intern(node))
             }
             Op::Pad(spec) if self.out.node(node.src[0]).shape.numel() == 0 => self.constant(&node, spec.fill),
-            Op::Fold(_) if self.out.node(node.src[0]).shape.numel() == 0 => self.constant(&node, Number::Int(0)),
             Op::ArgSort { axis, descending } => self.arg_sort(node, axis, descending),
             Op::Concat { axis } => {
                 let mut node = node;
@@ -303,7 +303,8 @@ impl Pass {
                 let up = |a: usize| if a > axis { a + 1 } else { a };
                 let first = set.iter().fold(AxisSet::default(), |s, a| s.and(if a == axis { axis + 1 } else { up(a) }));
                 let partial_shape = cut.without(first);
-                let partial = Node { op: Op::Reduce(kind, first), src: vec![cut_x], shape: partial_shape, ..node.clone() };
+                let partial =
+                    Node { op: Op::Reduce(kind, first), src: vec![cut_x], shape: partial_shape, ..node.clone() };
                 let partial = self.intern(partial);
                 let at = (0..axis).filter(|&a| !set.has(a)).count();
                 self.intern(Node { op: Op::Reduce(kind, AxisSet::one(at)), src: vec![partial], ..node })

@@ -13,6 +13,7 @@ pub mod build;
 pub mod device;
 pub mod op;
 pub mod operators;
+mod primitive;
 pub mod print;
 pub mod scalar;
 pub mod tensor;

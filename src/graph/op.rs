@@ -267,7 +267,9 @@ pub struct Block(pub Arc<dyn Gradient>);
 pub trait Gradient: Send + Sync {
     /// The block's name in messages and printed graphs.
     fn name(&self) -> &str;
-    /// Cotangents of `src` given the result `y` and its cotangent `dy`; `None` where there is none.
+    /// Cotangents of the operands `src`, which leave out the definition, given the result `y` and
+    /// its cotangent `dy`; `None` where there is none. No cotangents at all, an empty vector, stand
+    /// for the gradient of the definition.
     fn gradient(&self, src: &[Tensor], y: &Tensor, dy: &Tensor) -> Vec<Option<Tensor>>;
 }
 

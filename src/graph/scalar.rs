@@ -135,13 +135,21 @@ macro_rules! or {
 }
 
 macro_rules! meaning {
-    ([$($arg:ident),+]) => { None };
-    ([$x:ident] $e:expr) => { Some(|$x: f64, _: f64| -> f64 { Wide::wide($e) }) };
-    ([$x:ident, $z:ident] $e:expr) => { Some(|$x: f64, $z: f64| -> f64 { Wide::wide($e) }) };
+    ([$($arg:ident),+]) => {
+        None
+    };
+    ([$x:ident] $e:expr) => {
+        Some(|$x: f64, _: f64| -> f64 { Wide::wide($e) })
+    };
+    ([$x:ident, $z:ident] $e:expr) => {
+        Some(|$x: f64, $z: f64| -> f64 { Wide::wide($e) })
+    };
 }
 
 macro_rules! lanes {
-    ([$($arg:ident),+] $from:expr,) => { None };
+    ([$($arg:ident),+] $from:expr,) => {
+        None
+    };
     ([$x:ident] $from:expr, $e:expr) => {
         Some(|a: &[u32], _: &[u32], out: &mut [u32]| {
             for (out, a) in out.iter_mut().zip(a) {
@@ -248,7 +256,7 @@ scalar_table! {
     }
     /// `-1`, `0` or `1`; 0 for NaN.
     Sign sign(x): Number {
-        wgsl: "(select(0.0, 1.0, $0 > 0.0) - select(0.0, 1.0, $0 < 0.0))", wgsl_int: "$t(sign(i32($0)))", needs: [],
+        wgsl: "(select(0.0, 1.0, $0 > 0.0) - select(0.0, 1.0, $0 < 0.0))", wgsl_int: "sign_$t($0)", needs: ["integer"],
         float: f64::from(i8::from(x > 0.0) - i8::from(x < 0.0)), int: x.signum_(),
         grad: [],
         example: [-0.5] => -1.0,
@@ -412,7 +420,7 @@ scalar_table! {
     }
     /// The hyperbolic sine.
     Sinh sinh(x): Float {
-        wgsl: "sinh_($0)", needs: ["expm1", "sinh"],
+        wgsl: "sinh_($0)", needs: ["sinh"],
         float: x.sinh(),
         grad: |x, y, dy| [dy * x.cosh()],
         example: [0.5] => 0.521095,
@@ -428,7 +436,7 @@ scalar_table! {
     }
     /// The hyperbolic tangent.
     Tanh tanh(x): Float {
-        wgsl: "tanh_($0)", needs: ["expm1", "tanh"],
+        wgsl: "tanh_($0)", needs: ["tanh"],
         float: x.tanh(),
         grad: |x, y, dy| [dy * (1.0 - y * y)],
         example: [0.5] => 0.462117,
@@ -499,8 +507,8 @@ scalar_table! {
         grad: |x, z, y, dy| [
             // A constant: not the NaN of 0 * inf.
             dy * z.eq(0.0).where_(0.0, z * x.pow(z - 1.0)),
-            // The limit of y * ln x where y vanishes is 0, not the NaN of 0 * -inf.
-            dy * y.eq(0.0).where_(0.0, y * x.ln())
+            // The limit of y * ln x where y vanishes is 0, not the NaN of 0 * -inf; so it is at 0^0.
+            dy * y.eq(0.0).bitor(x.eq(0.0).bitand(z.eq(0.0))).where_(0.0, y * x.ln())
         ],
         example: [3.0, 2.0] => 9.0,
         test: 0.2..3.0, 1e-5,
@@ -761,7 +769,13 @@ impl Whole for i32 {
     fn power(self, z: i32) -> i32 {
         match (self, z) {
             (1, _) => 1,
-            (-1, z) => if z % 2 == 0 { 1 } else { -1 },
+            (-1, z) => {
+                if z % 2 == 0 {
+                    1
+                } else {
+                    -1
+                }
+            }
             (_, z) if z < 0 => 0,
             (x, z) => x.wrapping_pow(z as u32),
         }

@@ -28,6 +28,8 @@ pub struct Node {
     pub(crate) device: Device,
     /// Whether a tracked leaf is among what this was computed from.
     pub(crate) tracked: bool,
+    /// The oldest node that a gradient could reach through this one.
+    pub(crate) oldest: u64,
     pub(crate) at: &'static Location<'static>,
     state: Mutex<State>,
 }
@@ -56,13 +58,17 @@ impl Tensor {
             Op::Tracked => true,
             _ => src.iter().any(|x| x.0.tracked),
         };
+        let id = fresh_id();
+        let passes = dtype.is_float() && !matches!(op, Op::Detach | Op::Tracked);
+        let oldest = src.iter().filter(|_| passes).map(|x| x.0.oldest).min().unwrap_or(id);
         Tensor(Arc::new(Node {
-            id: fresh_id(),
+            id,
             op,
             shape,
             dtype,
             device: device.clone(),
             tracked,
+            oldest,
             at: Location::caller(),
             state: Mutex::new(State { src: src.into(), value: None, released: false }),
         }))

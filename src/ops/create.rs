@@ -56,11 +56,12 @@ number_data!(
 const RAGGED: &str = "rows of different lengths";
 
 macro_rules! array_data {
-    ($([$($generic:tt)*] $t:ty),* $(,)?) => {$(
+    ($([$($generic:tt)*] $t:ty, $len:expr);* $(;)?) => {$(
         impl<$($generic)*> IntoData for $t {
             const DTYPE: DType = T::DTYPE;
             fn dims(sample: Option<&Self>, dims: &mut Vec<usize>) {
-                dims.push(sample.map_or(0, |x| x.len()));
+                let len: fn(Option<&Self>) -> usize = $len;
+                dims.push(len(sample));
                 T::dims(sample.and_then(|x| x.first()), dims);
             }
             fn write(items: &[Self], dims: &[usize], out: &mut Vec<u8>) -> Result<(), String> {
@@ -73,8 +74,13 @@ macro_rules! array_data {
         }
     )*};
 }
-array_data!([T: IntoData, const N: usize] [T; N], [T: IntoData, const N: usize] &[T; N], [T: IntoData] &[T],
-    [T: IntoData] Vec<T>, [T: IntoData] &Vec<T>);
+array_data!(
+    [T: IntoData, const N: usize] [T; N], |_| N;
+    [T: IntoData, const N: usize] &[T; N], |_| N;
+    [T: IntoData] &[T], |x| x.map_or(0, |x| x.len());
+    [T: IntoData] Vec<T>, |x| x.map_or(0, |x| x.len());
+    [T: IntoData] &Vec<T>, |x| x.map_or(0, |x| x.len());
+);
 
 impl Tensor {
     /// A tensor of what is written: a number, or nested arrays, slices or vectors of numbers.

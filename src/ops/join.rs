@@ -6,7 +6,7 @@ use crate::dtype::DType;
 use crate::graph::device::Device;
 use crate::graph::tensor::Tensor;
 use crate::ops::movement::new_axis;
-use crate::shape::{Axes, Dims, RANK_MAX, Shape, axis_set, shape_of};
+use crate::shape::{Axes, Dims, Shape, axis_set, shape_of};
 
 /// Most parts that a word makes of one tensor.
 pub(crate) const PARTS_MAX: usize = 1 << 16;
@@ -202,7 +202,7 @@ impl Tensor {
     #[track_caller]
     pub fn repeat(&self, n: usize, axis: isize) -> Tensor {
         let axis = checked!(self, "repeat", self.shape().axis(axis));
-        self.copies("repeat", axis + 1, axis, n)
+        self.copies("repeat", axis, n, true)
     }
 
     /// The whole tensor repeated `reps[k]` times along axis `k`; with more numbers than axes new axes
@@ -223,31 +223,28 @@ impl Tensor {
         }
         let first = x.rank() - reps.rank();
         for (k, &n) in reps.dims().iter().enumerate() {
-            x = x.copies("tile", first + k, first + k, n);
+            x = x.copies("tile", first + k, n, false);
         }
         x
     }
 
-    /// `n` copies on a new axis at `at`, which then becomes one with `axis`.
+    /// `n` copies of `axis`: of each element beside it, or of the whole after it.
     #[track_caller]
-    fn copies(&self, word: &str, at: usize, axis: usize, n: usize) -> Tensor {
+    fn copies(&self, word: &str, axis: usize, n: usize, each: bool) -> Tensor {
         if n == 1 || !self.is_valid() {
             return self.clone();
         }
         let dim = self.dims().get(axis).copied().unwrap_or(0);
-        let grown = match dim.checked_mul(n) {
-            Some(dim) => checked!(self, word, self.shape().with(axis, dim)),
-            None => return self.refuse(word, format!("{n} times {dim} elements")),
+        let Some(long) = dim.checked_mul(n) else { return self.refuse(word, format!("{n} times {dim} elements")) };
+        let grown = checked!(self, word, self.shape().with(axis, long));
+        let before: usize = self.dims().iter().take(axis).product();
+        let after: usize = self.dims().iter().skip(axis + 1).product();
+        let (one, many) = match each {
+            true => ([before, dim, 1, after], [before, dim, n, after]),
+            false => ([before, 1, dim, after], [before, n, dim, after]),
         };
-        if self.rank() == RANK_MAX {
-            // No room for another axis.
-            return Tensor::joined(word, &vec![self; n.min(PARTS_MAX)], axis as isize);
-        }
-        let mut dims = self.dims().to_vec();
-        dims.insert(at, 1);
-        let single = checked!(self, word, Shape::new(&dims));
-        let many = checked!(self, word, single.with(at, n));
-        self.to_shape(word, single).expand_to(word, many).to_shape(word, grown)
+        let (one, many) = (checked!(self, word, Shape::new(&one)), checked!(self, word, Shape::new(&many)));
+        self.to_shape(word, one).expand_to(word, many).to_shape(word, grown)
     }
 
     /// Shifted cyclically: along `axes[k]` element `i` goes to `i + shifts[k]`.

@@ -119,12 +119,7 @@ const ADD: &str = "
 
 /// `(x + z) + z` in two steps with a temporary between.
 fn add_twice(gpu: &Arc<Gpu>, n: usize) -> Program {
-    let slots = vec![
-        slot(n, Home::Leaf(0)),
-        slot(n, Home::Leaf(1)),
-        slot(n, Home::Temp(0)),
-        slot(n, Home::Output),
-    ];
+    let slots = vec![slot(n, Home::Leaf(0)), slot(n, Home::Leaf(1)), slot(n, Home::Temp(0)), slot(n, Home::Output)];
     let steps = vec![step("add", &slots, &[0, 1, 2], vec![]), step("add", &slots, &[2, 1, 3], vec![])];
     let bytes = n as u64 * 4;
     let add = shader(ADD, (n as u64).div_ceil(64), &[(bytes, false), (bytes, false), (bytes, true)]);
@@ -316,7 +311,8 @@ fn empty_tensors_and_odd_bytes_travel() {
 fn large_copies_go_in_pieces() {
     let Some(device) = device() else { return };
     let gpu = gpu(&device);
-    let bytes: Vec<u8> = (0..(130usize << 20) / 4).flat_map(|i| (i as u32).wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let bytes: Vec<u8> =
+        (0..(130usize << 20) / 4).flat_map(|i| (i as u32).wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let buffer = gpu.upload("test", &bytes).expect("uploaded");
     assert!(gpu.read_blocking("test", &buffer).expect("read") == bytes);
 }
@@ -325,7 +321,11 @@ fn large_copies_go_in_pieces() {
 fn a_broken_shader_is_an_error_with_a_caret() {
     let Some(device) = device() else { return };
     let gpu = gpu(&device);
-    for text in ["fn main( {", "@compute @workgroup_size(1) fn main() { let x: u32 = 1.5f; }", "@compute @workgroup_size(1) fn other() {}"] {
+    for text in [
+        "fn main( {",
+        "@compute @workgroup_size(1) fn main() { let x: u32 = 1.5f; }",
+        "@compute @workgroup_size(1) fn other() {}",
+    ] {
         let slots = vec![slot(1, Home::Output)];
         let steps = vec![step("broken", &slots, &[0], vec![])];
         let shaders = [shader(text, 1, &[(4, true)])];
@@ -447,7 +447,9 @@ fn a_host_keeps_its_callbacks_and_its_device() {
 #[test]
 fn a_host_buffer_is_a_tensor_and_back() {
     let Some((host, device, _)) = host() else { return };
-    let make = |size, usage| host.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
+    let make = |size, usage| {
+        host.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+    };
     let usages = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
     let buffer = make(64, usages);
     let shared = gpu(&device);

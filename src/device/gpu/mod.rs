@@ -23,6 +23,7 @@ use crate::compile::plan::{Limits, Target};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::{Backend, Device};
 
+use super::cache::Cache;
 use fault::Faults;
 use health::Health;
 use memory::Pool;
@@ -43,6 +44,7 @@ pub struct Gpu {
     checked: AtomicBool,
     health: Arc<Health>,
     pool: Pool,
+    pub(super) programs: Cache<Program>,
     pipelines: Pipelines,
     faults: Faults,
     in_flight: Mutex<VecDeque<wgpu::SubmissionIndex>>,
@@ -83,6 +85,7 @@ impl Gpu {
             checked: AtomicBool::new(false),
             health,
             pool: Pool::default(),
+            programs: Cache::default(),
             pipelines: Pipelines::default(),
             faults,
             in_flight: Mutex::default(),

@@ -82,14 +82,7 @@ impl Gpu {
         result
     }
 
-    async fn copy(
-        &self,
-        op: &str,
-        buffer: &GpuBuffer,
-        at: u64,
-        with_fault: bool,
-        bytes: &mut Vec<u8>,
-    ) -> Result<u32> {
+    async fn copy(&self, op: &str, buffer: &GpuBuffer, at: u64, with_fault: bool, bytes: &mut Vec<u8>) -> Result<u32> {
         let size = (buffer.bytes() - at).min(PIECE_BYTES);
         let whole = size + if with_fault { FAULT_BYTES } else { 0 };
         if whole == 0 {
@@ -122,7 +115,8 @@ impl Gpu {
             // No error scope caught anything, which happens only when the device is gone.
             return Err(self.health.lost(op, "a buffer could not be mapped"));
         }
-        let view = staging.get_mapped_range(..).map_err(|error| Error::new(ErrorKind::Device, op, error.to_string()))?;
+        let view =
+            staging.get_mapped_range(..).map_err(|error| Error::new(ErrorKind::Device, op, error.to_string()))?;
         let (elements, word) = view.split_at(view.len().min(size as usize));
         bytes.extend_from_slice(elements);
         Ok(word.try_into().map_or(0, u32::from_le_bytes))

@@ -1,0 +1,28 @@
+// The inverse tangent in three ranges, by a polynomial in t^2 (coefficients as published in the
+// Cephes library), and the angle of a point.
+fn atan_(x: f32) -> f32 {
+    let a = abs(x);
+    var base = 0.0;
+    var t = a;
+    if (a > 2.4142137) {
+        base = 1.5707964;
+        t = -1.0 / a;
+    } else if (a > 0.41421357) {
+        base = 0.7853982;
+        t = (a - 1.0) / (a + 1.0);
+    }
+    let z = t * t;
+    let r = base + (((8.0537445e-2 * z - 1.3877686e-1) * z + 1.9977711e-1) * z - 3.333295e-1) * z * t + t;
+    return select(r, -r, x < 0.0);
+}
+
+fn atan2_(y: f32, x: f32) -> f32 {
+    if (x == 0.0 && y == 0.0) {
+        return 0.0;
+    }
+    let negative_y = select(1.0, -1.0, y < 0.0);
+    if (abs(x) >= abs(y)) {
+        return atan_(y / x) + select(0.0, 3.1415927 * negative_y, x < 0.0);
+    }
+    return 1.5707964 * negative_y - atan_(x / y);
+}

@@ -1,0 +1,18 @@
+// x to the power z, also for negative x and integer z, where WGSL's own is undefined.
+fn pow_(x: f32, z: f32) -> f32 {
+    if (z == 0.0 || x == 1.0) {
+        return 1.0;
+    }
+    let a = abs(x);
+    if (a == 0.0) {
+        return select(0.0, 1.0 / a, z < 0.0);
+    }
+    let y = pow(a, z);
+    if (x < 0.0) {
+        if (floor(z) != z) {
+            return sqrt(x);
+        }
+        return select(y, -y, floor(z * 0.5) * 2.0 != z);
+    }
+    return y;
+}

@@ -1,0 +1,458 @@
+//! The loops of each kind of kernel. Loop bounds are made to look unknown until run time, because
+//! drivers that unroll take seconds to compile (lavapipe 25.0.7: 4.5 s against 85 ms, 2026-11).
+
+use crate::compile::kernel::{Dot, ExprId, FoldKind, I, J, K, Loop, Reduce, Scan, Scatter, Sort, Store};
+use crate::compile::plan::{Limits, Target};
+use crate::compile::wgsl::text::{Text, wgsl_type};
+use crate::dtype::DType;
+use crate::graph::op::{Extreme, Reduction, ScatterMode};
+
+const WORKGROUP: u64 = 64;
+
+fn bit(v: u8) -> u64 {
+    1 << v
+}
+
+/// Whether an expression depends on nothing but `o` and reductions of stages before `stage`.
+fn outer_only(stage_of: Vec<usize>, stage: usize) -> impl Fn(u64) -> bool {
+    move |deps| {
+        let reduced_before = (0..stage_of.len()).all(|n| deps >> (8 + n.min(55)) & 1 == 0 || stage_of[n] < stage);
+        deps & (bit(I) | bit(J) | bit(K)) == 0 && reduced_before
+    }
+}
+
+fn begin(text: &mut Text<'_>, workgroup: u64) {
+    text.line(&format!("@compute @workgroup_size({workgroup})"));
+    text.open("fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {");
+    text.line("let wide = meta_.first + group.x + group.y * 65535u;");
+    // 0, which no compiler can know.
+    text.line("let zero = meta_.inf & 1u;");
+}
+
+/// Maps and reductions.
+pub fn looped(text: &mut Text<'_>, l: &Loop, limits: &Limits) -> u64 {
+    if l.reduces.is_empty() && l.inner == 1 {
+        return map(text, l);
+    }
+    let shared = limits.target == Target::Gpu && l.rows && l.inner >= 64;
+    let lanes = if shared { (l.inner as u64 / 4).next_power_of_two().clamp(32, 256) } else { 1 };
+    let rows_a_group = if l.outer >= 4096 || limits.target == Target::Gpu { WORKGROUP } else { 8 };
+    if shared {
+        shared_memory(text, l, lanes);
+    }
+    begin(text, if shared { lanes } else { rows_a_group });
+    if shared {
+        text.line("let o = wide;");
+    } else {
+        text.line(&format!("let o = wide * {rows_a_group}u + local;"));
+    }
+    text.line(&format!("if (o >= {}u) {{ return; }}", l.outer));
+    text.line(&format!("let inner = {}u + zero;", l.inner));
+    let stage_of: Vec<usize> = l.reduces.iter().map(|r| r.stage).collect();
+    let stages = stage_of.iter().max().map_or(0, |s| s + 1);
+    for stage in 0..stages {
+        let here: Vec<(usize, &Reduce)> = l.reduces.iter().enumerate().filter(|(_, r)| r.stage == stage).collect();
+        let values: Vec<ExprId> = here.iter().map(|(_, r)| r.value).collect();
+        text.define(&values, outer_only(stage_of.clone(), stage));
+        for (n, r) in &here {
+            declare(text, *n, r);
+        }
+        reduce_loop(text, &here, shared, lanes);
+        if shared {
+            combine(text, &here, lanes);
+        }
+    }
+    stores(text, l, stage_of, stages, shared, lanes);
+    text.close("}");
+    if shared { l.outer as u64 } else { (l.outer as u64).div_ceil(rows_a_group) }
+}
+
+/// One invocation an element, or a word of them where elements are packed.
+fn map(text: &mut Text<'_>, l: &Loop) -> u64 {
+    let granule = l.stores.iter().map(|s| per_word(text, s)).max().unwrap_or(1) as u64;
+    begin(text, WORKGROUP);
+    let at = format!("wide * {WORKGROUP}u + local");
+    if granule == 1 {
+        text.line(&format!("let o = {at};"));
+        text.line(&format!("if (o >= {}u) {{ return; }}", l.outer));
+        let values: Vec<ExprId> = l.stores.iter().map(|s| s.value).collect();
+        text.define(&values, |_| true);
+        l.stores.iter().for_each(|s| store_word(text, s));
+    } else {
+        words(text, &l.stores.iter().collect::<Vec<_>>());
+        text.line(&format!("let base = ({at}) * {granule}u;"));
+        text.open(&format!("for (var lane = 0u; lane < {granule}u + zero; lane++) {{"));
+        text.line("let o = base + lane;");
+        text.line(&format!("if (o >= {}u) {{ break; }}", l.outer));
+        let values: Vec<ExprId> = l.stores.iter().map(|s| s.value).collect();
+        text.define(&values, |_| true);
+        for s in &l.stores {
+            packed_store(text, s, "o", l.outer);
+        }
+        text.close("}");
+    }
+    text.close("}");
+    (l.outer as u64).div_ceil(granule).div_ceil(WORKGROUP)
+}
+
+/// The words that packed stores gather their elements in.
+fn words(text: &mut Text<'_>, stores: &[&Store]) {
+    for s in stores {
+        if per_word(text, s) > 1 {
+            text.line(&format!("var w{} = 0u;", s.buffer));
+        }
+    }
+}
+
+fn per_word(text: &Text<'_>, s: &Store) -> usize {
+    text.kernel.buffers[s.buffer].dtype.per_word()
+}
+
+/// A store of a 32-bit element.
+fn store_word(text: &mut Text<'_>, s: &Store) {
+    text.atoms(&s.index, &|_| true);
+    let line = format!("store{}({}, {});", s.buffer, text.index(&s.index), text.value(s.value));
+    text.line(&line);
+}
+
+/// A store of element `position` of a loop over `n`, gathered into words where it is packed.
+fn packed_store(text: &mut Text<'_>, s: &Store, position: &str, n: usize) {
+    let dtype = text.kernel.buffers[s.buffer].dtype;
+    let per = dtype.per_word();
+    if per == 1 {
+        return store_word(text, s);
+    }
+    let value = text.value(s.value);
+    let bits = text.pack(&value, dtype);
+    let b = s.buffer;
+    text.line(&format!("w{b} |= {bits} << (({position} % {per}u) * {}u);", 32 / per));
+    text.atoms(&s.index, &|_| true);
+    let at = text.index(&s.index);
+    text.line(&format!(
+        "if ({position} % {per}u == {}u || {position} == {}u) {{ store{b}(({at}) / {per}u, w{b}); w{b} = 0u; }}",
+        per - 1,
+        n - 1
+    ));
+}
+
+/// The stores of a kernel with reductions: once a row, then once an element.
+fn stores(text: &mut Text<'_>, l: &Loop, stage_of: Vec<usize>, stages: usize, shared: bool, lanes: u64) {
+    let (elements, rows): (Vec<&Store>, Vec<&Store>) = l.stores.iter().partition(|s| s.each_element);
+    let values: Vec<ExprId> = l.stores.iter().map(|s| s.value).collect();
+    text.define(&values, outer_only(stage_of, stages));
+    if shared && !rows.is_empty() {
+        text.open("if (local == 0u) {");
+    }
+    rows.iter().for_each(|s| store_word(text, s));
+    if shared && !rows.is_empty() {
+        text.close("}");
+    }
+    if elements.is_empty() {
+        return;
+    }
+    let granule = elements.iter().map(|s| per_word(text, s)).max().unwrap_or(1);
+    words(text, &elements);
+    let (start, step) =
+        if shared { (format!("local * {granule}u"), lanes as usize * granule) } else { ("0u".into(), granule) };
+    if granule == 1 {
+        text.open(&format!("for (var i = {start}; i < inner; i += {step}u) {{"));
+    } else {
+        text.open(&format!("for (var start = {start}; start < inner; start += {step}u) {{"));
+        text.open(&format!("for (var i = start; i < min(start + {granule}u, inner); i++) {{"));
+    }
+    let values: Vec<ExprId> = elements.iter().map(|s| s.value).collect();
+    text.define(&values, |_| true);
+    elements.iter().for_each(|s| packed_store(text, s, "i", l.inner));
+    text.close("}");
+    if granule > 1 {
+        text.close("}");
+    }
+}
+
+/// The running result of reduction `n`.
+fn declare(text: &mut Text<'_>, n: usize, r: &Reduce) {
+    let t = wgsl_type(r.dtype);
+    match r.fold {
+        FoldKind::Value(kind) => {
+            let identity = text.literal(kind.identity(r.dtype).bits(r.dtype), r.dtype);
+            text.line(&format!("var r{n}: {t} = {identity};"));
+        }
+        FoldKind::Arg(_) => {
+            let value = wgsl_type(text.kernel.dtypes[r.value as usize]);
+            text.line(&format!("var v{n}: {value} = {value}();"));
+            text.line(&format!("var a{n} = 0xffffffffu;"));
+        }
+    }
+}
+
+/// Combines the elements of a row, or this invocation's share of them.
+fn reduce_loop(text: &mut Text<'_>, here: &[(usize, &Reduce)], shared: bool, lanes: u64) {
+    let sums: Vec<&(usize, &Reduce)> = here.iter().filter(|(_, r)| in_pieces(r)).collect();
+    let values: Vec<ExprId> = here.iter().map(|(_, r)| r.value).collect();
+    // Sums go in pieces of 128, so that long rows keep their digits.
+    let pieces = !sums.is_empty();
+    let step = if shared { lanes } else { 1 };
+    let start = if shared { "local" } else { "0u" };
+    if pieces {
+        text.open(&format!("for (var start = {start}; start < inner; start += {}u) {{", 128 * step));
+        sums.iter().for_each(|(n, _)| text.line(&format!("var p{n} = 0.0;")));
+        text.open(&format!("for (var i = start; i < min(start + {}u, inner); i += {step}u) {{", 128 * step));
+    } else {
+        text.open(&format!("for (var i = {start}; i < inner; i += {step}u) {{"));
+    }
+    text.define(&values, |_| true);
+    for (n, r) in here {
+        let value = text.value(r.value);
+        match r.fold {
+            FoldKind::Value(_) if in_pieces(r) => text.line(&format!("p{n} += {value};")),
+            FoldKind::Value(kind) => {
+                let sum = text.scalar(kind.combine(), &[format!("r{n}"), value], r.dtype, r.dtype);
+                text.line(&format!("r{n} = {sum};"));
+            }
+            FoldKind::Arg(extreme) => {
+                let better = better(text, extreme, &value, &format!("v{n}"), text.kernel.dtypes[r.value as usize]);
+                text.line(&format!("if (a{n} == 0xffffffffu || {better}) {{ v{n} = {value}; a{n} = i; }}"));
+            }
+        }
+    }
+    text.close("}");
+    if pieces {
+        sums.iter().for_each(|(n, _)| text.line(&format!("r{n} += p{n};")));
+        text.close("}");
+    }
+    if !shared {
+        for (n, r) in here {
+            if let FoldKind::Arg(_) = r.fold {
+                text.line(&format!("let r{n} = i32(a{n});"));
+            }
+        }
+    }
+}
+
+fn in_pieces(r: &Reduce) -> bool {
+    r.fold == FoldKind::Value(Reduction::Sum) && r.dtype.is_float()
+}
+
+/// Whether `x` beats `best`; NaN beats everything but NaN.
+fn better(text: &mut Text<'_>, extreme: Extreme, x: &str, best: &str, dtype: DType) -> String {
+    let sign = if extreme == Extreme::Max { ">" } else { "<" };
+    if !dtype.is_float() {
+        return format!("{x} {sign} {best}");
+    }
+    text.lib("minmax");
+    format!("(!is_nan({best}) && (is_nan({x}) || {x} {sign} {best}))")
+}
+
+/// Workgroup memory for [`combine`].
+fn shared_memory(text: &mut Text<'_>, l: &Loop, lanes: u64) {
+    for (n, r) in l.reduces.iter().enumerate() {
+        let t = match r.fold {
+            FoldKind::Value(_) => wgsl_type(r.dtype),
+            FoldKind::Arg(_) => wgsl_type(text.kernel.dtypes[r.value as usize]),
+        };
+        text.global(&format!("var<workgroup> s{n}: array<{t}, {lanes}>;"));
+        if matches!(r.fold, FoldKind::Arg(_)) {
+            text.global(&format!("var<workgroup> t{n}: array<u32, {lanes}>;"));
+        }
+    }
+}
+
+/// Combines the shares of a workgroup's invocations, in an order that depends on nothing else.
+fn combine(text: &mut Text<'_>, here: &[(usize, &Reduce)], lanes: u64) {
+    for (n, r) in here {
+        match r.fold {
+            FoldKind::Value(_) => text.line(&format!("s{n}[local] = r{n};")),
+            FoldKind::Arg(_) => text.line(&format!("s{n}[local] = v{n}; t{n}[local] = a{n};")),
+        }
+    }
+    text.line("workgroupBarrier();");
+    text.open(&format!("for (var half = {}u; half > 0u; half >>= 1u) {{", lanes / 2));
+    text.open("if (local < half) {");
+    for (n, r) in here {
+        match r.fold {
+            FoldKind::Value(kind) => {
+                let sum = text.scalar(
+                    kind.combine(),
+                    &[format!("s{n}[local]"), format!("s{n}[local + half]")],
+                    r.dtype,
+                    r.dtype,
+                );
+                text.line(&format!("s{n}[local] = {sum};"));
+            }
+            FoldKind::Arg(extreme) => {
+                let dtype = text.kernel.dtypes[r.value as usize];
+                text.open("{");
+                text.line(&format!("let x = s{n}[local + half]; let at = t{n}[local + half];"));
+                text.line(&format!("let best = s{n}[local]; let best_at = t{n}[local];"));
+                let wins = better(text, extreme, "x", "best", dtype);
+                let loses = better(text, extreme, "best", "x", dtype);
+                let take =
+                    format!("(at != 0xffffffffu && (best_at == 0xffffffffu || {wins} || (!{loses} && at < best_at)))");
+                text.line(&format!("if {take} {{ s{n}[local] = x; t{n}[local] = at; }}"));
+                text.close("}");
+            }
+        }
+    }
+    text.close("}");
+    text.line("workgroupBarrier();");
+    text.close("}");
+    for (n, r) in here {
+        match r.fold {
+            FoldKind::Value(_) => text.line(&format!("r{n} = s{n}[0];")),
+            FoldKind::Arg(_) => text.line(&format!("let r{n} = i32(t{n}[0]);")),
+        }
+    }
+}
+
+/// A product: a template of `shaders/` with loaders and stores written from the expressions.
+pub fn dot(text: &mut Text<'_>, d: &Dot, limits: &Limits) -> u64 {
+    let tiled = d.m >= 6 && d.n >= 6;
+    let t = wgsl_type(d.dtype);
+    let (width, height) = match (tiled, limits.target) {
+        (true, Target::Gpu) => (8, 8),
+        (true, _) => (8, 1),
+        (false, _) => (64, 1),
+    };
+    text.global(&format!("alias elem = {t};"));
+    for (name, value) in [("BATCH", d.batch), ("M", d.m), ("N", d.n), ("WIDTH", width), ("HEIGHT", height)] {
+        if name != "HEIGHT" || tiled {
+            text.global(&format!("const {name}: u32 = {value}u;"));
+        }
+    }
+    text.global(&format!("fn depth() -> u32 {{ return {}u + (meta_.inf & 1u); }}", d.k));
+    text.global("fn first_group() -> u32 { return meta_.first; }");
+    let guard = |text: &mut Text<'_>, v: &str, n: usize, value: &str| {
+        if tiled && n % 8 != 0 {
+            text.line(&format!("if ({v} >= {n}u) {{ return{value}; }}"));
+        }
+    };
+    text.open(&format!("fn lhs(o: u32, i: u32, k: u32) -> {t} {{"));
+    guard(text, "i", d.m, &format!(" {t}()"));
+    text.define(&[d.lhs], |_| true);
+    let value = text.value(d.lhs);
+    text.line(&format!("return {value};"));
+    text.close("}");
+    text.open(&format!("fn rhs(o: u32, k: u32, j: u32) -> {t} {{"));
+    guard(text, "j", d.n, &format!(" {t}()"));
+    text.define(&[d.rhs], |_| true);
+    let value = text.value(d.rhs);
+    text.line(&format!("return {value};"));
+    text.close("}");
+    if tiled {
+        text.line(&format!(
+            "fn rhs4(o: u32, k: u32, j: u32) -> vec4<{t}> {{ return vec4<{t}>(rhs(o, k, j), rhs(o, k, j + 1u), rhs(o, k, j + 2u), rhs(o, k, j + 3u)); }}"
+        ));
+    }
+    text.open(&format!("fn store(o: u32, i: u32, j: u32, r0: {t}) {{"));
+    guard(text, "i", d.m, "");
+    guard(text, "j", d.n, "");
+    let values: Vec<ExprId> = d.stores.iter().map(|s| s.value).collect();
+    text.define(&values, |_| true);
+    d.stores.iter().for_each(|s| store_word(text, s));
+    text.close("}");
+    let template = match tiled {
+        true => include_str!("../../../shaders/matmul.wgsl"),
+        false => include_str!("../../../shaders/matvec.wgsl"),
+    };
+    let rest = template.split_once("// -- end of parameters --").map_or(template, |(_, rest)| rest);
+    rest.lines().for_each(|line| text.line(line));
+    match tiled {
+        true => (d.batch * d.m.div_ceil(8 * height) * d.n.div_ceil(8 * width)) as u64,
+        false => ((d.batch * d.m * d.n) as u64).div_ceil(64),
+    }
+}
+
+/// One invocation a line: the base, then the updates in order.
+pub fn scatter(text: &mut Text<'_>, s: &Scatter) -> u64 {
+    begin(text, 8);
+    text.line("let o = wide * 8u + local;");
+    text.line(&format!("if (o >= {}u) {{ return; }}", s.lines));
+    text.open(&format!("for (var i = 0u; i < {}u + zero; i++) {{", s.axis));
+    text.define(&[s.base], |_| true);
+    text.atoms(&s.out_index, &|_| true);
+    let line = format!("store{}({}, {});", s.out, text.index(&s.out_index), text.value(s.base));
+    text.line(&line);
+    text.close("}");
+    text.open(&format!("for (var j = 0u; j < {}u + zero; j++) {{", s.updates));
+    text.define(&[s.index], |_| true);
+    let line = format!("let i = u32({});", text.value(s.index));
+    text.line(&line);
+    text.line(&format!("if (i >= {}u) {{ raise(0u); continue; }}", s.axis));
+    text.define(&[s.value], |_| true);
+    text.atoms(&s.out_index, &|_| true);
+    let (at, value) = (text.index(&s.out_index), text.value(s.value));
+    match s.mode {
+        ScatterMode::Set => text.line(&format!("store{}({at}, {value});", s.out)),
+        ScatterMode::Add => {
+            text.line(&format!("let at = {at};"));
+            text.line(&format!("store{}(at, load{}(at) + {value});", s.out, s.out));
+        }
+    }
+    text.close("}");
+    text.close("}");
+    (s.lines as u64).div_ceil(8)
+}
+
+/// One invocation a line, keeping the running result.
+pub fn scan(text: &mut Text<'_>, s: &Scan) -> u64 {
+    begin(text, 8);
+    text.line("let o = wide * 8u + local;");
+    text.line(&format!("if (o >= {}u) {{ return; }}", s.lines));
+    let dtype = text.kernel.buffers[s.store.buffer].dtype;
+    let identity = text.literal(s.kind.identity(dtype).bits(dtype), dtype);
+    text.define(&[s.value], |deps| deps & bit(I) == 0);
+    text.line(&format!("var r: {} = {identity};", wgsl_type(dtype)));
+    text.open(&format!("for (var i = 0u; i < {}u + zero; i++) {{", s.n));
+    text.define(&[s.value], |_| true);
+    let value = text.value(s.value);
+    let next = text.scalar(s.kind.combine(), &["r".into(), value], dtype, dtype);
+    text.line(&format!("r = {next};"));
+    text.atoms(&s.store.index, &|_| true);
+    let at = text.index(&s.store.index);
+    text.line(&format!("store{}({at}, r);", s.store.buffer));
+    text.close("}");
+    text.close("}");
+    (s.lines as u64).div_ceil(8)
+}
+
+/// One invocation a position: it counts who comes before it.
+pub fn sort(text: &mut Text<'_>, s: &Sort) -> u64 {
+    begin(text, WORKGROUP);
+    let (n, stride, keys, out) = (s.n, s.stride, s.keys, s.out);
+    text.line(&format!("let at = wide * {WORKGROUP}u + local;"));
+    text.line(&format!("if (at >= {}u) {{ return; }}", s.lines * n));
+    text.line(&format!("let o = at / {n}u; let p = at % {n}u;"));
+    text.line(&format!("let base = o / {stride}u * {}u + o % {stride}u;", stride * n));
+    match s.runs {
+        None => {
+            text.line(&format!("let begin = p / {0}u * {0}u; let end = min(begin + {0}u, {n}u);", s.block.min(n)));
+            text.line(&format!("let key = load{keys}(base + p * {stride}u);"));
+            text.line("var rank = begin;");
+            text.open("for (var q = begin; q < end + zero; q++) {");
+            text.line(&format!("let other = load{keys}(base + q * {stride}u);"));
+            text.line("rank += select(0u, 1u, other < key || (other == key && q < p));");
+            text.close("}");
+            text.line(&format!("store{out}(base + rank * {stride}u, i32(p));"));
+        }
+        Some(runs) => {
+            let run = s.merge;
+            text.line(&format!("let run = p / {run}u; let begin = run * {run}u; let left = (run & ~1u) * {run}u;"));
+            text.line(&format!("let mine = u32(load{runs}(base + p * {stride}u));"));
+            text.line(&format!("let key = load{keys}(base + mine * {stride}u);"));
+            text.line("let odd = (run & 1u) == 1u;");
+            text.line(&format!("var lo = select(min(left + {run}u, {n}u), left, odd); let first = lo;"));
+            text.line(&format!("var hi = min(lo + {run}u, {n}u);"));
+            // How many of the other run come before: on equal keys the left run does.
+            text.open("while (lo < hi) {");
+            text.line("let middle = (lo + hi) / 2u;");
+            text.line(&format!(
+                "let other = load{keys}(base + u32(load{runs}(base + middle * {stride}u)) * {stride}u);"
+            ));
+            text.line("if (other < key || (odd && other == key)) { lo = middle + 1u; } else { hi = middle; }");
+            text.close("}");
+            text.line(&format!("store{out}(base + (left + (p - begin) + (lo - first)) * {stride}u, i32(mine));"));
+        }
+    }
+    text.close("}");
+    ((s.lines * n) as u64).div_ceil(WORKGROUP)
+}

@@ -1,0 +1,132 @@
+//! WGSL: a kernel as shader text and how to launch it.
+//!
+//! Every element access goes through a function `loadN` or `storeN`, which knows the buffer's
+//! packing and its windows, so the rest of the text deals in 32-bit values. `text` writes
+//! expressions, `loops` the loops of generated kernels, and templates of `shaders/` get their
+//! parameter block filled in. Pure: a kernel and limits in, text out.
+
+mod loops;
+mod text;
+
+use crate::compile::kernel::{Access, Kernel, Kind};
+use crate::compile::plan::Limits;
+use crate::compile::shader::{Shader, ShaderBinding};
+use crate::dtype::DType;
+use text::Text;
+
+/// The shader of `kernel` within `limits`.
+pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
+    if let Kind::Custom(spec) = &kernel.kind {
+        let bindings = kernel.buffers.iter().enumerate().map(|(k, b)| ShaderBinding {
+            buffer: k,
+            offset_bytes: 0,
+            size_bytes: (b.numel as u64 * b.dtype.bytes() as u64).next_multiple_of(4).max(4),
+            writable: b.access != Access::Read,
+        });
+        return Shader {
+            text: spec.wgsl.clone(),
+            entry: spec.entry.clone(),
+            groups: spec.grid.iter().map(|&n| u64::from(n)).product(),
+            grid: Some(spec.grid),
+            bindings: bindings.collect(),
+            raises_faults: false,
+            unchecked: spec.unchecked,
+            bare: true,
+        };
+    }
+    let mut text = Text::new(kernel);
+    let bindings = buffers(&mut text, kernel, limits);
+    let groups = match &kernel.kind {
+        Kind::Loop(l) => loops::looped(&mut text, l, limits),
+        Kind::Dot(d) => loops::dot(&mut text, d, limits),
+        Kind::Scatter(s) => loops::scatter(&mut text, s),
+        Kind::Scan(s) => loops::scan(&mut text, s),
+        Kind::Sort(s) => loops::sort(&mut text, s),
+        Kind::Custom(_) => 0,
+    };
+    Shader {
+        raises_faults: text.raises,
+        text: text.finish(),
+        entry: "main".into(),
+        groups,
+        grid: None,
+        bindings,
+        unchecked: true,
+        bare: false,
+    }
+}
+
+/// Declares the buffers' windows and their load and store functions.
+fn buffers(text: &mut Text<'_>, kernel: &Kernel, limits: &Limits) -> Vec<ShaderBinding> {
+    let window_bytes = (limits.binding_bytes_max & !255).max(256);
+    let mut bindings = Vec::new();
+    let mut number = 1 + u32::from(!kernel.faults.is_empty());
+    for (k, buffer) in kernel.buffers.iter().enumerate() {
+        let bytes = (buffer.numel as u64 * buffer.dtype.bytes() as u64).next_multiple_of(4).max(4);
+        let n_windows = bytes.div_ceil(window_bytes);
+        let writable = buffer.access != Access::Read;
+        let packed = buffer.dtype.bytes() < 4;
+        let word = if packed { "u32" } else { text::wgsl_type(buffer.dtype) };
+        let mode = if writable { "read_write" } else { "read" };
+        for w in 0..n_windows {
+            text.global(&format!("@group(0) @binding({number}) var<storage, {mode}> b{k}_{w}: array<{word}>;"));
+            number += 1;
+            bindings.push(ShaderBinding {
+                buffer: k,
+                offset_bytes: w * window_bytes,
+                size_bytes: window_bytes.min(bytes - w * window_bytes),
+                writable,
+            });
+        }
+        // Word `n` of the buffer, whichever window it is in.
+        let words = window_bytes / 4;
+        let each = |access: &dyn Fn(String) -> String| -> String {
+            let mut body = String::new();
+            for w in 0..n_windows {
+                let at = if w == 0 { "n".into() } else { format!("n - {}u", w * words) };
+                let access = access(format!("b{k}_{w}[{at}]"));
+                if w + 1 == n_windows {
+                    body += &access;
+                } else {
+                    body += &format!("if (n < {}u) {{ {access} }} else ", (w + 1) * words);
+                }
+            }
+            body
+        };
+        if buffer.access != Access::Write {
+            let read = if n_windows == 1 {
+                each(&|at| format!("return {at};"))
+            } else {
+                format!(
+                    "var word: {word}; {} return word;",
+                    each(&|at| format!("{{ word = {at}; }}")).replace("{ {", "{").replace("} }", "}")
+                )
+            };
+            text.global(&format!("fn word{k}(n: u32) -> {word} {{ {read} }}"));
+            let value = unpack(text, buffer.dtype, &format!("word{k}"));
+            let result = text::wgsl_type(buffer.dtype);
+            text.global(&format!("fn load{k}(n: u32) -> {result} {{ return {value}; }}"));
+        }
+        if writable {
+            let write = if n_windows == 1 {
+                each(&|at| format!("{at} = word;"))
+            } else {
+                each(&|at| format!("{{ {at} = word; }}")).replace("{ {", "{").replace("} }", "}")
+            };
+            text.global(&format!("fn store{k}(n: u32, word: {word}) {{ {write} }}"));
+        }
+    }
+    bindings
+}
+
+/// Element `n` of a packed buffer from its words.
+fn unpack(text: &mut Text<'_>, dtype: DType, word: &str) -> String {
+    match dtype {
+        DType::F32 | DType::I32 | DType::U32 => format!("{word}(n)"),
+        DType::Bool | DType::U8 => format!("({word}(n >> 2u) >> ((n & 3u) * 8u)) & 255u"),
+        DType::F16 | DType::BF16 => {
+            text.lib("float16");
+            format!("{dtype}_load(({word}(n >> 1u) >> ((n & 1u) * 16u)) & 65535u)")
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The plan cache: graphs that were compiled before, with what was made of them.
+//!
+//! It is the just-in-time compiler's memory: a training step builds the same graph every time and
+//! finds its program here. A hit compares the whole graph, never the hash alone.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::compile::graph::Graph;
+use crate::error::Result;
+
+/// Programs kept; the least recently used goes first.
+const KEPT_MAX: usize = 256;
+
+/// Programs by the graph they compute.
+pub struct Cache<P>(Mutex<State<P>>);
+
+struct State<P> {
+    /// Most recently used last.
+    entries: Vec<(u64, Graph, Arc<P>)>,
+    misses: u64,
+}
+
+impl<P> Default for Cache<P> {
+    fn default() -> Self {
+        Cache(Mutex::new(State { entries: Vec::new(), misses: 0 }))
+    }
+}
+
+impl<P> Cache<P> {
+    /// The program of `graph`, made by `make` where there is none.
+    pub fn get(&self, graph: Graph, make: impl FnOnce(&Graph) -> Result<P>) -> Result<Arc<P>> {
+        let hash = graph.structure();
+        {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = state.entries.iter().rposition(|(h, g, _)| *h == hash && *g == graph) {
+                state.entries[at..].rotate_left(1);
+                if let Some((_, _, program)) = state.entries.last() {
+                    return Ok(Arc::clone(program));
+                }
+            }
+        }
+        // Compiled outside the lock: another thread's hit need not wait.
+        let program = Arc::new(make(&graph)?);
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.misses += 1;
+        if state.entries.len() >= KEPT_MAX {
+            state.entries.remove(0);
+        }
+        state.entries.push((hash, graph, Arc::clone(&program)));
+        Ok(program)
+    }
+
+    /// How many programs were made so far.
+    pub fn misses(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).misses
+    }
+
+    /// Forgets every program.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entries.clear();
+    }
+}

@@ -1,0 +1,91 @@
+//! Realising: a graph's roots computed on their device, through the plan cache.
+
+use std::sync::Arc;
+
+use crate::compile::graph::Graph;
+use crate::compile::plan::{Limits, Plan};
+use crate::device::cpu::Cpu;
+#[cfg(feature = "gpu")]
+use crate::device::gpu::Gpu;
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::device::Device;
+use crate::graph::tensor::Tensor;
+
+/// Computes the elements of all `tensors` in one run a device, and keeps them.
+///
+/// ```
+/// # use wgrad::prelude::*;
+/// let x = Tensor::new([1.0, 2.0], &Device::cpu());
+/// let (y, z) = (&x * 2.0, x.exp());
+/// wgrad::realize([&y, &z])?;
+/// assert!(y.is_realized() && z.is_realized());
+/// # Ok::<(), wgrad::Error>(())
+/// ```
+pub fn realize<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<()> {
+    let mut open: Vec<Tensor> = Vec::new();
+    for x in tensors {
+        x.check()?;
+        if !x.is_realized() {
+            open.push(x.clone());
+        }
+    }
+    while let Some(first) = open.first() {
+        let device = first.device().clone();
+        let (here, rest): (Vec<_>, Vec<_>) = open.into_iter().partition(|x| *x.device() == device);
+        run(&device, &here)?;
+        open = rest;
+    }
+    Ok(())
+}
+
+fn run(device: &Device, roots: &[Tensor]) -> Result<()> {
+    let op = "realize";
+    #[cfg(feature = "gpu")]
+    if let Some(gpu) = Gpu::of(device) {
+        let (graph, bindings) = Graph::flatten(roots);
+        let program = gpu.programs.get(graph, |graph| {
+            let limits = gpu.limits();
+            let plan = crate::compile::compile(graph, &limits);
+            fits(op, &plan, &limits)?;
+            let shaders: Vec<_> =
+                plan.steps.iter().map(|step| crate::compile::wgsl::emit(&step.kernel, &limits)).collect();
+            gpu.program(op, Arc::new(plan), &shaders)
+        })?;
+        let leaves = program.plan().leaves.iter().map(|&n| match bindings.leaves.get(n) {
+            Some(leaf) => gpu.leaf(op, leaf),
+            None => Err(Error::new(ErrorKind::Device, op, "a leaf is missing")),
+        });
+        let outputs = program.run(op, &leaves.collect::<Result<Vec<_>>>()?, &bindings.scalars)?;
+        for (root, output) in roots.iter().zip(outputs) {
+            root.set_value(output);
+        }
+        return Ok(());
+    }
+    match Cpu::of(device) {
+        Some(cpu) => cpu.realize(op, roots),
+        None => Err(Error::new(ErrorKind::Device, op, format!("nothing runs {device}"))),
+    }
+}
+
+/// Refuses a plan that cannot fit, before anything runs.
+pub fn fits(op: &str, plan: &Plan, limits: &Limits) -> Result<()> {
+    if plan.peak_bytes > limits.memory_bytes_max {
+        let fact = format!(
+            "the plan needs {} bytes at its peak, but the device's limit is {}",
+            plan.peak_bytes, limits.memory_bytes_max
+        );
+        return Err(Error::new(ErrorKind::Memory, op, fact));
+    }
+    let largest = plan.slots.iter().max_by_key(|slot| slot.bytes());
+    match largest {
+        Some(slot) if slot.bytes() > limits.buffer_bytes_max => {
+            let fact = format!(
+                "a tensor of {} bytes, but a buffer of the device has at most {}",
+                slot.bytes(),
+                limits.buffer_bytes_max
+            );
+            Err(Error::new(ErrorKind::Memory, op, fact))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,202 @@
+//! Reverse-mode differentiation: a function from tensors to tensors.
+//!
+//! A gradient is graph made of ordinary ops, so it can be differentiated again and is fused like
+//! everything else; nothing runs here. The walk is iterative and follows creation numbers, which
+//! are a topological order. How each op passes a cotangent on stands in `rules`.
+
+mod block;
+mod rules;
+
+use std::collections::{HashMap, HashSet};
+use std::panic::Location;
+
+use crate::error::{Error, ErrorKind};
+use crate::graph::op::Op;
+use crate::graph::tensor::Tensor;
+
+pub use block::{checkpoint, custom_gradient};
+
+impl Tensor {
+    /// The gradient of this tensor, which has one element, with respect to each of `targets`.
+    ///
+    /// Builds graph and runs nothing; the results can be differentiated again. A target that this
+    /// tensor does not depend on has a gradient of zeros. A gradient whose path may have been
+    /// released is an error: make the target [`Tensor::tracked`] before building on it.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// let x = Tensor::new(3.0, &Device::cpu()).tracked();
+    /// let y = &x * &x * &x;
+    /// let dx = &y.grad(&[&x])[0];
+    /// let ddx = &dx.grad(&[&x])[0];
+    /// assert_eq!((dx.item::<f32>()?, ddx.item::<f32>()?), (27.0, 18.0));
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn grad(&self, targets: &[&Tensor]) -> Vec<Tensor> {
+        if self.is_valid() && self.numel() != 1 {
+            let fact = format!("the loss must have one element, got {}", self.shape());
+            return vec![mistake("grad", fact, self); targets.len()];
+        }
+        let one = Tensor::constant(1.0.into(), *self.shape(), self.dtype(), self.device());
+        pull("grad", self, &one, targets)
+    }
+
+    /// The product of `dy`, of this tensor's shape, with the derivative of this tensor with respect
+    /// to each of `targets`; [`Tensor::grad`] for any shape.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// let device = Device::cpu();
+    /// let x = Tensor::new([1.0, 2.0], &device).tracked();
+    /// let dx = (&x * &x).vjp(&Tensor::new([1.0, 10.0], &device), &[&x]);
+    /// assert_eq!(dx[0].to_vec::<f32>()?, [2.0, 40.0]);
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn vjp(&self, dy: &Tensor, targets: &[&Tensor]) -> Vec<Tensor> {
+        if self.is_valid() && dy.is_valid() && (dy.shape() != self.shape() || !dy.dtype().is_float()) {
+            let fact = format!("the cotangent of {} {} is {} {}", self.dtype(), self.shape(), dy.dtype(), dy.shape());
+            return vec![mistake("vjp", fact, self); targets.len()];
+        }
+        pull("vjp", self, dy, targets)
+    }
+}
+
+/// Cotangents of `targets` for the user; `word` is what was called.
+#[track_caller]
+fn pull(word: &'static str, y: &Tensor, dy: &Tensor, targets: &[&Tensor]) -> Vec<Tensor> {
+    if let Some(bad) = [y, dy].into_iter().find(|x| !x.is_valid()) {
+        return vec![bad.clone(); targets.len()];
+    }
+    if !y.dtype().is_float() {
+        return vec![mistake(word, format!("the loss must be a float tensor, got {}", y.dtype()), y); targets.len()];
+    }
+    let Walk { found, released } = walk(y, &dy.cast(y.dtype()), targets, false);
+    let mut results = Vec::with_capacity(targets.len());
+    for (k, &target) in targets.iter().enumerate() {
+        let hides = |node: &&Tensor| {
+            let older = (node.0.oldest..node.0.id).contains(&target.0.id);
+            older && (node.0.tracked || !target.0.tracked)
+        };
+        results.push(if !target.is_valid() {
+            target.clone()
+        } else if !target.dtype().is_float() {
+            let fact = format!("target {k} is {}; only float tensors have gradients", target.dtype());
+            mistake(word, fact, y)
+        } else if let Some(node) = released.iter().find(hides) {
+            let place = |x: &Tensor| format!("{}:{}", x.0.at.file(), x.0.at.line());
+            let fact = format!(
+                "the history between target {k} (from {}) and the {} at {} was released when that was computed; \
+                 build on target.tracked() to keep it",
+                place(target),
+                node.0.op,
+                place(node)
+            );
+            mistake(word, fact, y)
+        } else if let Some(dx) = found.get(&target.0.id) {
+            dx.clone()
+        } else {
+            zeros(target)
+        });
+    }
+    results
+}
+
+/// What a walk back from a tensor found.
+struct Walk {
+    /// The cotangents of the targets that were reached, by id.
+    found: HashMap<u64, Tensor>,
+    /// Nodes met whose operands were let go.
+    released: Vec<Tensor>,
+}
+
+/// A node on the way, with its operands.
+struct Step {
+    node: Tensor,
+    src: Vec<Tensor>,
+    /// Whether a target is among what it was computed from.
+    needed: bool,
+}
+
+/// Carries `dy` from `y` back to `targets`; when they are `leaves`, not beyond them.
+#[track_caller]
+fn walk(y: &Tensor, dy: &Tensor, targets: &[&Tensor], leaves: bool) -> Walk {
+    let ids: HashSet<u64> = targets.iter().map(|x| x.0.id).collect();
+    let (oldest, newest) = (ids.iter().min().copied(), ids.iter().max().copied());
+    let Some((oldest, newest)) = oldest.zip(newest) else {
+        return Walk { found: HashMap::new(), released: Vec::new() };
+    };
+
+    let mut steps: Vec<Step> = Vec::new();
+    let mut released = Vec::new();
+    let mut met: HashSet<u64> = HashSet::from([y.0.id]);
+    let mut open = vec![y.clone()];
+    while let Some(node) = open.pop() {
+        let ends = node.0.id <= oldest
+            || node.0.oldest > newest
+            || !node.dtype().is_float()
+            || matches!(node.0.op, Op::Detach | Op::Tracked)
+            || (leaves && ids.contains(&node.0.id));
+        let src = if ends { Vec::new() } else { node.src() };
+        if !ends && src.is_empty() && node.is_released() {
+            released.push(node.clone());
+        }
+        open.extend(src.iter().filter(|x| met.insert(x.0.id)).cloned());
+        steps.push(Step { node, src, needed: false });
+    }
+    steps.sort_unstable_by_key(|step| step.node.0.id);
+    let index: HashMap<u64, usize> = steps.iter().enumerate().map(|(k, step)| (step.node.0.id, k)).collect();
+    for k in 0..steps.len() {
+        let needed = |x: &Tensor| index.get(&x.0.id).is_some_and(|&k| steps[k].needed);
+        steps[k].needed = ids.contains(&steps[k].node.0.id) || steps[k].src.iter().any(needed);
+    }
+
+    let mut cotangents: HashMap<u64, Tensor> = HashMap::from([(y.0.id, dy.clone())]);
+    let mut found = HashMap::new();
+    for Step { node, src, needed } in steps.iter().rev() {
+        let Some(dy) = cotangents.remove(&node.0.id).filter(|_| *needed) else { continue };
+        let wanted: Vec<bool> = src.iter().map(|x| index.get(&x.0.id).is_some_and(|&k| steps[k].needed)).collect();
+        let dxs = match src.len() {
+            0 => Vec::new(),
+            // A rule may take its cotangent's shape for granted.
+            n if !dy.is_valid() => vec![Some(dy.clone()); n],
+            _ => rules::rule(node, src, &dy, &wanted),
+        };
+        for ((x, dx), wanted) in src.iter().zip(dxs).zip(wanted) {
+            let Some(mut dx) = dx.filter(|_| wanted) else { continue };
+            dx = fitted(dx, x, node);
+            if let Some(sum) = cotangents.remove(&x.0.id) {
+                dx = sum + dx;
+            }
+            cotangents.insert(x.0.id, dx);
+        }
+        if ids.contains(&node.0.id) {
+            found.insert(node.0.id, dy);
+        }
+    }
+    Walk { found, released }
+}
+
+/// `dx` in the dtype of the operand `x` of `node`, whose shape it must have.
+#[track_caller]
+fn fitted(dx: Tensor, x: &Tensor, node: &Tensor) -> Tensor {
+    if dx.is_valid() && (dx.shape() != x.shape() || !dx.dtype().is_float()) {
+        let fact = format!("a cotangent of {} {} is {} {}", x.dtype(), x.shape(), dx.dtype(), dx.shape());
+        let error = Error::new(ErrorKind::Gradient, node.0.op.to_string(), fact).at(node.0.at);
+        return Tensor::from_error(error, x.device());
+    }
+    dx.cast(x.dtype())
+}
+
+/// Zeros like `x`.
+#[track_caller]
+fn zeros(x: &Tensor) -> Tensor {
+    Tensor::constant(0.0.into(), *x.shape(), x.dtype(), x.device())
+}
+
+/// The invalid tensor of a gradient that cannot be formed.
+#[track_caller]
+fn mistake(word: &str, fact: String, like: &Tensor) -> Tensor {
+    Tensor::from_error(Error::new(ErrorKind::Gradient, word, fact).at(Location::caller()), like.device())
+}
