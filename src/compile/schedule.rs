@@ -169,8 +169,10 @@ impl Schedule {
             }
         }
         let bindings: usize = e.kernel.buffers.iter().map(|b| windows(limits, b.dtype.bytes() * b.numel)).sum();
-        let written: usize =
-            parts.iter().map(|&p| windows(limits, graph.node(p).dtype.bytes() * graph.node(p).shape.numel())).sum();
+        let written: usize = parts
+            .iter()
+            .map(|&p| windows(limits, graph.node(p).dtype.bytes() * graph.node(p).shape.numel()))
+            .sum();
         let faults = usize::from(!e.kernel.faults.is_empty());
         if bindings + written + faults > limits.buffers_max {
             return None;
@@ -295,9 +297,7 @@ fn merge(graph: &Graph, limits: &Limits, cluster: &Cluster, own: &Space, id: Id,
     let numel = graph.node(id).shape.numel();
     match (&cluster.space, own) {
         (Space::Map(n), Space::Map(m)) if n == m => Some(Space::Map(*n)),
-        (Space::Map(n), Space::Rows(rows))
-            if *n == rows.outer * rows.inner && !matches!(graph.node(id).op, Op::Fold(_)) =>
-        {
+        (Space::Map(n), Space::Rows(rows)) if *n == rows.outer * rows.inner && !matches!(graph.node(id).op, Op::Fold(_)) => {
             // A map has an invocation an element; as columns it would have one a column.
             let keeps_busy = rows.rows || rows.inner <= 64 || limits.target == Target::Cpu;
             (keeps_busy && direct).then(|| own.clone())
@@ -312,9 +312,7 @@ fn merge(graph: &Graph, limits: &Limits, cluster: &Cluster, own: &Space, id: Id,
         }
         (Space::Solo, Space::Solo) => match (&graph.node(cluster.parts[0]).op, &graph.node(id).op) {
             // Outputs of one call of a user's kernel are one launch.
-            (Op::Custom(a), Op::Custom(b))
-                if a.kernel == b.kernel && graph.node(cluster.parts[0]).src == graph.node(id).src =>
-            {
+            (Op::Custom(a), Op::Custom(b)) if a.kernel == b.kernel && graph.node(cluster.parts[0]).src == graph.node(id).src => {
                 Some(Space::Solo)
             }
             _ => None,
@@ -382,13 +380,7 @@ pub fn part_values(e: &mut Express<'_>, graph: &Graph, space: &Space, id: Id) ->
 }
 
 /// The element of window `I` that falls on element `O` of a fold's result, or 0.
-fn fold_value(
-    e: &mut Express<'_>,
-    graph: &Graph,
-    id: Id,
-    spec: &crate::graph::op::WindowSpec,
-    rows: &Rows,
-) -> kernel::ExprId {
+fn fold_value(e: &mut Express<'_>, graph: &Graph, id: Id, spec: &crate::graph::op::WindowSpec, rows: &Rows) -> kernel::ExprId {
     let node = graph.node(id);
     let windows = graph.node(node.src[0]).shape;
     let at = unflatten(node.shape.dims(), &Lin::var(O, rows.outer));
@@ -409,13 +401,7 @@ fn fold_value(
 }
 
 /// Weight and input elements of a convolution: `lhs(O, I, K)` and `rhs(O, K, J)`.
-fn conv_values(
-    e: &mut Express<'_>,
-    graph: &Graph,
-    id: Id,
-    spec: &crate::graph::op::ConvSpec,
-    p: &Product,
-) -> Vec<kernel::ExprId> {
+fn conv_values(e: &mut Express<'_>, graph: &Graph, id: Id, spec: &crate::graph::op::ConvSpec, p: &Product) -> Vec<kernel::ExprId> {
     let node = graph.node(id);
     let (x, w) = (graph.node(node.src[0]).shape, graph.node(node.src[1]).shape);
     let [groups, per_group, columns, depth] = p.extents;
