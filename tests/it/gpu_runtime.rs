@@ -524,3 +524,13 @@ fn asking_for_what_is_not_there_is_an_error() {
     assert!(Device::best().name() != "nowhere");
     drop(Device::adapters());
 }
+
+#[test]
+fn a_device_goes_when_nothing_holds_it() {
+    let Some(device) = device() else { return };
+    let x = Tensor::new([1.0, 2.0], &device);
+    assert_eq!((&x + &x).to_vec::<f32>().unwrap(), [2.0, 4.0]);
+    let gone = Arc::downgrade(gpu(&device));
+    drop((x, device));
+    assert!(gone.upgrade().is_none(), "programs and buffers keep it");
+}
