@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
 use wgrad::compile::kernel::{Access, Buffer, Kernel, Kind, Loop};
 use wgrad::compile::plan::{Home, Plan, Slot, Step};
 use wgrad::compile::shader::{Shader, ShaderBinding};
@@ -85,5 +85,8 @@ fn encode(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, encode);
-criterion_main!(benches);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    encode(&mut criterion);
+    criterion.final_summary();
+}

@@ -363,7 +363,7 @@ fn mistakes_of_the_caller_are_errors() {
     let gpu = gpu(&device);
     let program = add_twice(gpu, 100);
     let x = upload(gpu, &[1.0; 100]);
-    assert!(program.run("test", &[x.clone()], &[]).is_err());
+    assert!(program.run("test", std::slice::from_ref(&x), &[]).is_err());
     assert!(program.run("test", &[x.clone(), upload(gpu, &[1.0; 99])], &[]).is_err());
     let slots = vec![slot(1, Home::Output)];
     let huge = Shader { grid: Some([1, u32::MAX, 1]), ..shader(ADD, 1, &[(4, true)]) };
@@ -440,7 +440,7 @@ fn a_host_keeps_its_callbacks_and_its_device() {
     assert_eq!(told.load(Ordering::Relaxed), 1, "the host's are the host's");
     // The host destroys its device: every call says so.
     host.destroy();
-    let error = shared.upload("upload", &[1]).and_then(|x| shared.read_blocking("to_vec", &x)).err().expect("lost");
+    let error = shared.upload("upload", &[1]).and_then(|x| shared.read_blocking("to_vec", &x)).expect_err("lost");
     assert_eq!(error.kind(), ErrorKind::Lost, "{error}");
 }
 
@@ -500,14 +500,14 @@ fn a_custom_kernel_is_checked_when_it_is_made() {
         @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) { y[id.x] = x[id.x]; }";
     let build = |text: &str| CustomKernel::new("mine", text).inputs(1).outputs(1).build();
     let kernel = build(good).expect("valid");
-    let fact = |text: String| build(&text).err().expect("an error").to_string();
+    let fact = |text: String| build(&text).expect_err("an error").to_string();
     let caret = fact(good.replace("= x[id.x]", "= q[id.x]"));
     assert!(caret.contains("mine.wgsl:3") && caret.contains("^") && caret.contains("q"), "{caret}");
     assert!(fact(good.replace("read_write", "read")).contains("mine.wgsl:"));
     assert!(fact(good.replace("read> x", "read_write> x")).contains("x at binding 0 is an input and must be"));
     assert!(fact(good.replace("binding(1)", "binding(2)")).contains("end at binding 1"));
     assert!(fact(good.replace("fn main", "fn go")).contains("no compute entry point \"main\""));
-    let three = CustomKernel::new("mine", good).inputs(2).build().err().expect("an error").to_string();
+    let three = CustomKernel::new("mine", good).inputs(2).build().expect_err("an error").to_string();
     assert!(three.contains("y at binding 1 is an input"), "{three}");
 
     let x = Tensor::new([1.0, 2.0], &Device::cpu());
@@ -518,7 +518,7 @@ fn a_custom_kernel_is_checked_when_it_is_made() {
 
 #[test]
 fn asking_for_what_is_not_there_is_an_error() {
-    let error = Device::gpu_named("no such adapter").err().expect("an error");
+    let error = Device::gpu_named("no such adapter").expect_err("an error");
     assert_eq!(error.kind(), ErrorKind::Device);
     assert!(error.to_string().contains("no such adapter"), "{error}");
     assert!(Device::best().name() != "nowhere");
