@@ -5,8 +5,8 @@ pub mod error;
 pub mod graph;
 pub mod shape;
 
-pub mod ops;
 pub mod grad;
+pub mod ops;
 pub mod reference;
 
 pub mod compile;

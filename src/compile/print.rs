@@ -44,7 +44,9 @@ impl fmt::Display for Kernel {
                     };
                     writeln!(f, "  r{n} = {fold} e{} in stage {}", r.value, r.stage)?;
                 }
-                l.stores.iter().try_for_each(|s| writeln!(f, "{}{}", store(s), if s.each_element { " each" } else { "" }))
+                l.stores
+                    .iter()
+                    .try_for_each(|s| writeln!(f, "{}{}", store(s), if s.each_element { " each" } else { "" }))
             }
             Kind::Dot(d) => {
                 writeln!(f, "  r0 = sum over k of e{} * e{}", d.lhs, d.rhs)?;
