@@ -7,6 +7,7 @@ mod arrays;
 mod gpu_runtime;
 mod gradients;
 mod jax;
+mod kernels;
 mod ops_basic;
 mod ops_gradients;
 mod ops_nn;
