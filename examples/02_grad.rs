@@ -39,9 +39,8 @@ fn main() -> Result<(), Error> {
     println!("through a checkpoint: {}\n", deep.sum(..).grad(&[&x])[0]);
 
     // A gradient of your own: a step that rounds, and lets the gradient through as if it did not.
-    let round = |v: &Tensor| {
-        custom_gradient("straight_through", &[v], |v| v[0].round(), |_, _, dy| vec![Some(dy.clone())])
-    };
+    let round =
+        |v: &Tensor| custom_gradient("straight_through", &[v], |v| v[0].round(), |_, _, dy| vec![Some(dy.clone())]);
     let (plain, through) = (x.round().sum(..).grad(&[&x]), round(&x).sum(..).grad(&[&x]));
     println!("d round(x) / dx = {}, straight through: {}\n", plain[0], through[0]);
 

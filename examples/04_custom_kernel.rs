@@ -41,15 +41,12 @@ fn main() -> Result<(), Error> {
     let device = common::device()?;
 
     // Inputs are bound from 0 on, outputs after them; the grid counts workgroups.
-    let kernel = CustomKernel::new("swish_and_soft", SHADER)
-        .inputs(1)
-        .outputs(2)
-        .grid([N.div_ceil(WORKGROUP), 1, 1])
-        .build()?;
+    let kernel =
+        CustomKernel::new("swish_and_soft", SHADER).inputs(1).outputs(2).grid([N.div_ceil(WORKGROUP), 1, 1]).build()?;
 
     let x = Tensor::linspace(-4.0, 4.0, N as usize, &device).tracked();
     let results = kernel.call(&[&x], definition);
-    let by_definition = definition(&[x.clone()]);
+    let by_definition = definition(std::slice::from_ref(&x));
     let differ = |a: &Tensor, b: &Tensor| (a - b).abs().max(..).item::<f32>();
     let runs = if device == Device::cpu() { "the definition" } else { "the shader" };
     println!("on this device {runs} runs");

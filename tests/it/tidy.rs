@@ -55,7 +55,7 @@ const WGSL: &[&str] = &["@group(", "@compute", "@workgroup_size", "@builtin", "b
 
 /// What only the device layer touches.
 const DEVICE_ONLY: &[&str] =
-    &["target_arch", "wgpu::", "rayon::", "gemm::", "naga::", "std::thread", "std::env", "std::fs", "Instant::", "SystemTime::"];
+    &["target_arch", "wgpu::", "rayon::", "gemm::", "naga::", "std::thread", "std::fs", "Instant::", "SystemTime::"];
 
 /// A match that names so many primitives gives all of them a meaning.
 const EXHAUSTIVE_MIN: usize = 10;
@@ -92,12 +92,22 @@ impl File {
         self.code.lines().enumerate().map(|(k, line)| (k + 1, line))
     }
 
+    /// Whether a comment above line `n` contains `word`, with nothing but the beginning of the same
+    /// statement and attributes between them.
+    fn proved(&self, n: usize, word: &str) -> bool {
+        let lines: Vec<&str> = self.text.lines().take(n - 1).map(str::trim).collect();
+        let ends =
+            |line: &str| !line.starts_with("//") && !line.starts_with("#[") && line.ends_with([';', '{', '}', ',']);
+        lines.iter().rev().take_while(|line| !ends(line)).any(|line| line.starts_with("//") && line.contains(word))
+    }
+
     /// Whether the comment on line `n`, or on the lines right above it, contains `word`.
     fn says(&self, n: usize, word: &str) -> bool {
         let lines: Vec<&str> = self.text.lines().collect();
         let comment = |line: &str| line.trim_start().starts_with("//");
         let above = lines[..n - 1].iter().rev().take_while(|line| comment(line));
-        lines[n - 1].split_once("//").is_some_and(|(_, c)| c.contains(word)) || above.into_iter().any(|c| c.contains(word))
+        lines[n - 1].split_once("//").is_some_and(|(_, c)| c.contains(word))
+            || above.into_iter().any(|c| c.contains(word))
     }
 }
 
@@ -195,7 +205,8 @@ fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     let alone = move |at: &usize| {
         let starts = !word.starts_with(char::is_alphanumeric) || !part(code[..*at].chars().next_back());
-        let ends = !word.ends_with(|c: char| c.is_alphanumeric() || c == '_') || !part(code[at + word.len()..].chars().next());
+        let ends =
+            !word.ends_with(|c: char| c.is_alphanumeric() || c == '_') || !part(code[at + word.len()..].chars().next());
         starts && ends
     };
     code.match_indices(word).map(|(at, _)| at).filter(alone)
@@ -254,7 +265,8 @@ fn imports(code: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for at in words(code, "crate::") {
         let rest = &code[at + "crate::".len()..];
-        let path = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || "_:".contains(*c)).collect::<String>();
+        let path =
+            |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || "_:".contains(*c)).collect::<String>();
         match rest.starts_with('{') {
             true => {
                 let group = block(rest, 0).map_or("", |(inner, _)| inner);
@@ -272,9 +284,11 @@ fn verbs(files: &[File]) -> BTreeMap<String, (String, bool)> {
     for file in files {
         for at in words(&file.code, "impl Tensor") {
             let Some((inner, _)) = block(&file.code, at) else { continue };
-            let public = |at: usize| inner[..at].lines().last().is_some_and(|line| line.trim_start().starts_with("pub"));
+            let public =
+                |at: usize| inner[..at].lines().last().is_some_and(|line| line.trim_start().starts_with("pub"));
             for start in words(inner, "fn").filter(|&at| public(at)) {
-                let name: String = inner[start + 2..].trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let name: String =
+                    inner[start + 2..].trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 let arguments = inner[start..].split_once('(').map_or("", |(_, rest)| rest);
                 let on_self = arguments.trim_start().trim_start_matches('&').starts_with("self");
                 found.insert(name, (file.module().to_string(), on_self));
@@ -433,10 +447,16 @@ fn shader_text_and_platforms_keep_their_places() {
                 }
             }
         }
+        if words(&file.code, "std::env").next().is_some() {
+            wrong.push(format!("{path} reads the environment, which may change no result"));
+        }
         if file.module() != "device" {
             for word in DEVICE_ONLY {
                 if let Some(at) = words(&file.code, word).next() {
-                    wrong.push(format!("{path}:{} mentions {word}, which only the device layer may", line_of(&file.code, at)));
+                    wrong.push(format!(
+                        "{path}:{} mentions {word}, which only the device layer may",
+                        line_of(&file.code, at)
+                    ));
                 }
             }
         }
@@ -452,8 +472,7 @@ fn unsafe_is_proved_where_it_stands() {
             let n = line_of(&file.code, at);
             let declares = file.code[at..].starts_with("unsafe fn");
             let word = if declares { "# Safety" } else { "SAFETY" };
-            // The proof may stand above the statement, the attributes or the declaration.
-            if !(n.saturating_sub(2).max(1)..=n).any(|n| file.says(n, word)) {
+            if !file.proved(n, word) {
                 wrong.push(format!("{}:{n} is unsafe without `{word}`", file.path));
             }
         }
