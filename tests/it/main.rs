@@ -18,3 +18,4 @@ mod scalars;
 mod support;
 mod tidy;
 mod torch;
+mod wgsl;
