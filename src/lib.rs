@@ -20,6 +20,7 @@ pub use graph::{Device, Operand, Tensor};
 pub use ops::attention::AttentionOptions;
 pub use ops::conv::ConvOptions;
 pub use ops::loss::{ClassOptions, Reduce};
+pub use ops::pad::PadMode;
 pub use ops::pool::PoolOptions;
 pub use ops::upsample::Upsample;
 pub use shape::{Shape, keepdim};
@@ -28,6 +29,6 @@ pub use wgpu;
 
 /// The words most programs use: `use wgrad::prelude::*;`.
 pub mod prelude {
-    pub use crate::{AttentionOptions, ClassOptions, ConvOptions, PoolOptions, Reduce, Upsample};
+    pub use crate::{AttentionOptions, ClassOptions, ConvOptions, PadMode, PoolOptions, Reduce, Upsample};
     pub use crate::{DType, Device, Error, Number, Shape, Tensor, keepdim};
 }

@@ -76,8 +76,9 @@ pub struct Schedule {
     pub of: Vec<Option<u32>>,
 }
 
-/// Groups the parts of `graph` into clusters.
-pub fn schedule(graph: &Graph, limits: &Limits) -> Schedule {
+/// Groups the parts of `graph` into clusters. Which parts will be stored is only known at the end;
+/// a `careful` schedule takes it that all will, so that no kernel binds too many buffers.
+pub fn schedule(graph: &Graph, limits: &Limits, careful: bool) -> Schedule {
     let chosen = parts::choose(graph, limits);
     let mut s = Schedule { clusters: Vec::new(), of: vec![None; graph.nodes.len()] };
     let mut readers: Vec<Vec<u32>> = vec![Vec::new(); graph.nodes.len()];
@@ -104,7 +105,7 @@ pub fn schedule(graph: &Graph, limits: &Limits) -> Schedule {
                 return None;
             }
             let space = merge(graph, limits, &s.clusters[c as usize], &own, id, k < n_direct)?;
-            s.try_join(graph, limits, c, id, space).map(|(space, reads)| (c, space, reads))
+            s.try_join(graph, limits, careful, c, id, space).map(|(space, reads)| (c, space, reads))
         });
         let c = match joined {
             Some((c, space, reads)) => {
@@ -157,7 +158,15 @@ impl Schedule {
     }
 
     /// Whether cluster `c` with `id` can be one kernel over `space`, and what it then reads.
-    fn try_join(&self, graph: &Graph, limits: &Limits, c: u32, id: Id, space: Space) -> Option<(Space, Vec<Id>)> {
+    fn try_join(
+        &self,
+        graph: &Graph,
+        limits: &Limits,
+        careful: bool,
+        c: u32,
+        id: Id,
+        space: Space,
+    ) -> Option<(Space, Vec<Id>)> {
         let cluster = &self.clusters[c as usize];
         let parts: Vec<Id> = cluster.parts.iter().copied().chain([id]).collect();
         let view = |x: Id| self.view(graph, x, c, &space, &parts);
@@ -171,6 +180,7 @@ impl Schedule {
         let bindings: usize = e.kernel.buffers.iter().map(|b| windows(limits, b.dtype.bytes() * b.numel)).sum();
         let written: usize = parts
             .iter()
+            .filter(|p| careful || graph.roots.contains(p))
             .map(|&p| windows(limits, graph.node(p).dtype.bytes() * graph.node(p).shape.numel()))
             .sum();
         let faults = usize::from(!e.kernel.faults.is_empty());

@@ -259,7 +259,7 @@ impl Tensor {
 
     /// This tensor with `part` written at `start: i32 []` along `axis`, clamped into range.
     #[track_caller]
-    pub(crate) fn update_at(&self, word: &str, axis: usize, part: &Tensor, start: &Tensor) -> Tensor {
+    pub(crate) fn write_at(&self, word: &str, axis: usize, part: &Tensor, start: &Tensor) -> Tensor {
         Tensor::build(word, &[self, part, start], || {
             if start.rank() != 0 || start.dtype() != DType::I32 {
                 return Err(format!("a start is i32 [], got {} {}", start.dtype(), start.shape()));

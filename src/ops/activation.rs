@@ -6,7 +6,7 @@
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
 
 use crate::graph::op::Reduction;
-use crate::graph::tensor::Tensor;
+use crate::graph::tensor::{Operand, Tensor};
 use crate::shape::AxisSet;
 
 impl Tensor {
@@ -21,6 +21,21 @@ impl Tensor {
     #[track_caller]
     pub fn relu(&self) -> Tensor {
         self.le(0).where_(0, self)
+    }
+
+    /// `min` where `x` is less, `max` where it is greater; both broadcast. The derivative at a bound is 0.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// let x = Tensor::new([-1.0, 0.5, 2.0], &Device::cpu());
+    /// assert_eq!(x.clamp(0.0, 1.0).to_vec::<f32>()?, [0.0, 0.5, 1.0]);
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn clamp(&self, min: impl Operand, max: impl Operand) -> Tensor {
+        let (min, max) = (min.operand(self), max.operand(self));
+        let x = self.le(&min).where_(&min, self);
+        x.ge(&max).where_(&max, &x)
     }
 
     /// `x` where it is positive, `slope * x` elsewhere.

@@ -261,10 +261,8 @@ pub(crate) fn per_axis(what: &str, given: &[isize], n: usize, least: isize) -> R
     // Beyond this nothing fits a tensor, and sums of a few such numbers cannot overflow.
     let most = 1 << 30;
     if let Some(bad) = given.iter().find(|&&x| x < least || x > most) {
-        return Err(format!(
-            "{what} {bad} must be {} and at most {most}",
-            if least == 0 { "0 or more" } else { "1 or more" }
-        ));
+        let bound = if *bad < least { format!("less than {least}") } else { format!("more than {most}") };
+        return Err(format!("{what} {bad} is {bound}"));
     }
     match *given {
         [one] => Ok(vec![one as usize; n]),

@@ -1,6 +1,9 @@
 //! Every test of the crate's public face, in one binary.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod agree;
+mod arrays;
 mod compare;
 mod devices;
 #[cfg(feature = "gpu")]
@@ -8,7 +11,12 @@ mod gpu_runtime;
 mod gradients;
 mod jax;
 mod ops_basic;
+mod ops_gradients;
+mod ops_nn;
+mod ops_product;
+mod ops_reduce;
 mod oracle;
 mod random_graphs;
 mod scalars;
 mod support;
+mod torch;

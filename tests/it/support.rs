@@ -149,3 +149,31 @@ fn differences(what: &str, rng: &mut Rng, y: &Tensor, weights: &Tensor, inputs: 
         assert!(close, "{what}: the gradient gives {slope}, differences give {quotient}");
     }
 }
+
+/// The devices that device cases run on.
+pub fn devices() -> Vec<Device> {
+    vec![Device::cpu()]
+}
+
+/// Random elements of `dims`, always the same.
+pub fn random(dims: &[usize]) -> Tensor {
+    Rng::new(5).tensor(dims, -2.0..2.0)
+}
+
+/// [`directional_check`] at random inputs of the shapes `dims`.
+#[track_caller]
+pub fn derivatives(what: &str, dims: &[&[usize]], f: impl Fn(&[Tensor]) -> Tensor) {
+    let mut rng = Rng::new(11);
+    let inputs: Vec<Tensor> = dims.iter().map(|dims| rng.tensor(dims, -2.0..2.0)).collect();
+    directional_check(what, f, &inputs);
+}
+
+/// The message of an invalid tensor, which must point at the caller's file, without the place.
+#[track_caller]
+pub fn message(x: &Tensor) -> String {
+    let error = x.error().expect("an invalid tensor");
+    let (place, caller) = (error.location().expect("a place"), std::panic::Location::caller());
+    assert_eq!(place.file(), caller.file(), "{error} is not at the user's line");
+    let text = error.to_string();
+    text.rsplit_once(" at ").expect("a place in the text").0.to_string()
+}

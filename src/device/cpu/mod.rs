@@ -1,13 +1,62 @@
-//! (stand-in until the executor lands)
-use crate::error::Result;
-use crate::graph::device::{Backend, Device, HostData};
-use crate::graph::tensor::Tensor;
-use crate::reference;
+//! The CPU device: runs plans on host memory, over a pool of threads.
+//!
+//! A kernel becomes a [`Program`] once: instructions over blocks of lanes, with what does not
+//! change in a loop computed outside it. Results do not depend on how many threads there are.
+//! Knows plans and kernels, but no graph.
+
+mod check;
+mod code;
+mod dot;
+mod fold;
+mod index;
+mod lanes;
+mod lines;
+mod loops;
+mod memory;
+mod product;
+mod program;
+#[cfg(test)]
+mod tests;
+mod threads;
+
+pub use memory::{Binding, Memory, Pool, Usage};
+pub use program::Program;
+
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
-/// The built-in CPU device.
-pub struct Cpu;
+use crate::compile::compile;
+use crate::compile::graph::Graph;
+use crate::compile::kernel::Access;
+use crate::compile::plan::{Home, Limits, Plan, Target};
+use crate::device::cache::Cache;
+use crate::device::realize::fits;
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::device::{Backend, Device, HostData};
+use crate::graph::tensor::Tensor;
+
+/// The built-in CPU.
+#[derive(Default)]
+pub struct Cpu {
+    pool: Arc<Pool>,
+    programs: Cache<(Plan, Vec<Program>)>,
+}
+
+impl Device {
+    /// The built-in CPU device.
+    pub fn cpu() -> Device {
+        static CPU: OnceLock<Device> = OnceLock::new();
+        CPU.get_or_init(|| Device(Arc::new(Cpu::default()))).clone()
+    }
+}
+
+/// What a run of a plan came to.
+pub struct Outcome {
+    /// The memory of each root; roots of one slot share it, and a root that is a leaf is that leaf.
+    pub outputs: Vec<Arc<Memory>>,
+    /// Indices that were out of range, each naming its word and line.
+    pub faults: Vec<Error>,
+}
 
 impl Backend for Cpu {
     fn name(&self) -> String {
@@ -18,11 +67,23 @@ impl Backend for Cpu {
     }
 }
 
-impl Device {
-    /// The built-in CPU device.
-    pub fn cpu() -> Device {
-        static CPU: OnceLock<Device> = OnceLock::new();
-        CPU.get_or_init(|| Device(Arc::new(Cpu))).clone()
+/// Memory that slots of a running plan lie in.
+enum Held<'a> {
+    Shared(&'a Arc<Memory>),
+    Words(&'a [u32]),
+    Own(Memory),
+    /// Written by the kernel that runs.
+    Lent,
+}
+
+impl Held<'_> {
+    fn words(&self) -> Option<&[u32]> {
+        match self {
+            Held::Shared(memory) => Some(memory.words()),
+            Held::Words(words) => Some(words),
+            Held::Own(memory) => Some(memory.words()),
+            Held::Lent => None,
+        }
     }
 }
 
@@ -32,12 +93,169 @@ impl Cpu {
         device.0.as_any().downcast_ref()
     }
 
-    /// Computes roots.
-    pub fn realize(&self, _: &str, roots: &[Tensor]) -> Result<()> {
-        let evaluation = reference::evaluate(roots, reference::Rounding::PerNode)?;
-        for (root, value) in roots.iter().zip(evaluation.values) {
-            root.set_value(Arc::new(HostData(Arc::new(value.to_bytes(root.dtype())))));
+    /// What it can do.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            target: Target::Cpu,
+            buffers_max: usize::MAX,
+            binding_bytes_max: u64::MAX,
+            buffer_bytes_max: u64::MAX,
+            workgroup_bytes_max: u32::MAX,
+            invocations_max: u32::MAX,
+            groups_max: u32::MAX,
+            sort_block: usize::MAX,
+            memory_bytes_max: u64::MAX,
         }
-        evaluation.faults.into_iter().next().map_or(Ok(()), Err)
     }
+
+    /// Computes the elements of `roots` on behalf of `op`, and keeps them.
+    pub fn realize(&self, op: &str, roots: &[Tensor]) -> Result<()> {
+        let (graph, bindings) = Graph::flatten(roots);
+        let program = self.programs.get(graph, |graph| {
+            let limits = self.limits();
+            let plan = compile(graph, &limits);
+            fits(op, &plan, &limits)?;
+            let programs = self.prepare(&plan)?;
+            Ok((plan, programs))
+        })?;
+        let (plan, programs) = &*program;
+        let leaf = |n: &usize| match bindings.leaves.get(*n) {
+            Some(leaf) => self.leaf(op, leaf),
+            None => Err(broken("a leaf is not bound")),
+        };
+        let leaves = plan.leaves.iter().map(leaf).collect::<Result<Vec<_>>>()?;
+        let outcome = self.run(plan, programs, &leaves, &bindings.scalars)?;
+        for (root, output) in roots.iter().zip(outcome.outputs) {
+            root.set_value(output);
+        }
+        outcome.faults.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// The elements of a realised tensor; what lies elsewhere is copied once, and the tensor keeps
+    /// the copy.
+    fn leaf(&self, op: &str, tensor: &Tensor) -> Result<Arc<Memory>> {
+        let Some(value) = tensor.value() else {
+            return Err(Error::new(ErrorKind::Device, op, "a leaf has no elements yet"));
+        };
+        if let Ok(memory) = (Arc::clone(&value) as Arc<dyn Any + Send + Sync>).downcast::<Memory>() {
+            return Ok(memory);
+        }
+        let memory = match value.as_any().downcast_ref::<HostData>() {
+            Some(HostData(bytes)) => self.upload(bytes)?,
+            None => self.upload(&value.to_host()?)?,
+        };
+        tensor.set_value(memory.clone());
+        Ok(memory)
+    }
+
+    /// How much memory it holds.
+    pub fn usage(&self) -> Usage {
+        self.pool.usage()
+    }
+
+    /// Frees the memory that waits for the next run.
+    pub fn trim(&self) {
+        self.pool.trim();
+    }
+
+    /// Memory that holds `bytes`.
+    pub fn upload(&self, bytes: &[u8]) -> Result<Arc<Memory>> {
+        self.pool.upload(bytes).map(Arc::new)
+    }
+
+    /// The programs of a plan's steps, for [`Cpu::run`].
+    pub fn prepare(&self, plan: &Plan) -> Result<Vec<Program>> {
+        plan.steps.iter().map(|step| Program::new(&step.kernel)).collect()
+    }
+
+    /// Runs `plan`, whose steps `programs` were prepared from. `leaves` are what [`Plan::leaves`]
+    /// names, in that order, `scalars` the words of the runtime scalars.
+    pub fn run(
+        &self,
+        plan: &Plan,
+        programs: &[Program],
+        leaves: &[Arc<Memory>],
+        scalars: &[u32],
+    ) -> Result<Outcome> {
+        let temps = plan.allocations.iter().map(|&bytes| self.pool.take(bytes).map(Held::Own));
+        let mut held = temps.collect::<Result<Vec<_>>>()?;
+        // Where each slot is in `held`.
+        let mut places = Vec::with_capacity(plan.slots.len());
+        for slot in &plan.slots {
+            let memory = match slot.home {
+                Home::Temp(allocation) => {
+                    places.push(allocation);
+                    continue;
+                }
+                Home::Leaf(n) => {
+                    Held::Shared(leaves.get(n).ok_or_else(|| broken("a leaf is not bound"))?)
+                }
+                Home::Scalars => Held::Words(scalars),
+                Home::Output => {
+                    let mut memory = self.pool.take(slot.bytes())?;
+                    // The padding of the last word is defined.
+                    memory.words_mut().last_mut().into_iter().for_each(|word| *word = 0);
+                    Held::Own(memory)
+                }
+            };
+            places.push(held.len());
+            held.push(memory);
+        }
+        let mut faults = Vec::new();
+        if programs.len() != plan.steps.len() {
+            return Err(broken("programs of another plan"));
+        }
+        for (step, program) in plan.steps.iter().zip(programs) {
+            let kernel = &step.kernel;
+            let place = |slot: usize| places.get(slot).copied().ok_or_else(|| broken("a kernel names no slot"));
+            let mut lent = Vec::new();
+            for buffer in kernel.buffers.iter().filter(|buffer| buffer.access != Access::Read) {
+                let at = place(buffer.slot)?;
+                match held.get_mut(at).map(|held| std::mem::replace(held, Held::Lent)) {
+                    Some(Held::Own(memory)) => lent.push((at, memory)),
+                    _ => return Err(broken("a kernel writes what is not its own")),
+                }
+            }
+            let mut writes = lent.iter_mut();
+            let mut bound = Vec::with_capacity(kernel.buffers.len());
+            for buffer in &kernel.buffers {
+                bound.push(match buffer.access {
+                    Access::Read => {
+                        let words = held.get(place(buffer.slot)?).and_then(Held::words);
+                        Binding::Read(words.ok_or_else(|| broken("a kernel reads what it writes"))?)
+                    }
+                    Access::Write | Access::ReadWrite => match writes.next() {
+                        Some((_, memory)) => Binding::Write(memory.words_mut()),
+                        None => return Err(broken("a kernel writes what is not its own")),
+                    },
+                });
+            }
+            for fault in program.run(bound, &self.pool)? {
+                let Some(site) = kernel.faults.get(fault) else { continue };
+                let fact = format!("index out of range for an axis of {} elements", site.bound);
+                faults.push(Error::new(ErrorKind::Index, site.word, fact).at(site.at));
+            }
+            for (at, memory) in lent {
+                held[at] = Held::Own(memory);
+            }
+        }
+        let mut shared: Vec<Option<Arc<Memory>>> = held
+            .into_iter()
+            .map(|held| match held {
+                Held::Shared(memory) => Some(memory.clone()),
+                Held::Own(memory) => Some(Arc::new(memory)),
+                Held::Words(_) | Held::Lent => None,
+            })
+            .collect();
+        // Allocations of the run go back to the pool, not out.
+        shared.iter_mut().take(plan.allocations.len()).for_each(|temp| *temp = None);
+        let output = |slot: &usize| places.get(*slot).and_then(|&at| shared.get(at).cloned().flatten());
+        let outputs: Option<Vec<_>> = plan.outputs.iter().map(output).collect();
+        Ok(Outcome { outputs: outputs.ok_or_else(|| broken("a root has no memory"))?, faults })
+    }
+}
+
+/// A plan that cannot be run is a mistake of the compiler, not of the user; it still is an error.
+fn broken(fact: &str) -> Error {
+    Error::new(ErrorKind::Device, "cpu", fact)
 }

@@ -1,0 +1,366 @@
+//! Matrix products.
+//!
+//! An operand that is a plain strided load goes to the product as it lies; any other is computed
+//! into a packed panel first. The result is cut into tiles by shape alone; a tile whose sums are
+//! stored as they are is written in place, any other goes through a scratch tile and the store
+//! expressions.
+
+use crate::compile::index::{Atom, Lin, Var};
+use crate::compile::kernel::{Access, Buffer, Dot, Expr, ExprId, I, J, K, Kernel, O};
+use crate::device::cpu::check::is_apart;
+use crate::device::cpu::code::{Builder, Compiled};
+use crate::device::cpu::index::range;
+use crate::device::cpu::lanes::Frame;
+use crate::device::cpu::memory::{Binding, View};
+use crate::device::cpu::product::multiply_packed;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::device::cpu::product::{Matrix, multiply};
+use crate::device::cpu::program::{Run, block_lanes};
+use crate::device::cpu::threads;
+use crate::dtype::DType;
+use crate::error::Result;
+
+/// Rows of a tile.
+const TILE_ROWS: usize = 192;
+/// Columns of a tile.
+const TILE_COLUMNS: usize = 512;
+/// Words a panel of right operands may have.
+const PANEL_WORDS: usize = 1 << 26;
+
+/// A [`Dot`] ready to run.
+pub(super) struct Product {
+    batch: usize,
+    m: usize,
+    n: usize,
+    k: usize,
+    dtype: DType,
+    lhs: Operand,
+    rhs: Operand,
+    out: Out,
+    tile: [usize; 2],
+    /// Columns that share one panel of the right operand.
+    slab: usize,
+}
+
+enum Operand {
+    /// A strided view of a buffer.
+    Plain(Strided),
+    /// Expressions.
+    Computed(Panel),
+}
+
+enum Out {
+    /// The sums as they are.
+    Plain(Strided),
+    /// Store expressions over the sums of a tile, which are the kernel's last buffer.
+    Computed(Panel),
+}
+
+/// Element `(o, a, b)` at `offset + o * strides[0] + a * strides[1] + b * strides[2]`.
+struct Strided {
+    buffer: usize,
+    offset: i64,
+    strides: [i64; 3],
+}
+
+/// Expressions over a batch and two variables, the second of which the lanes run along.
+struct Panel {
+    code: Compiled,
+    slow: Var,
+    lane: Var,
+    block: usize,
+}
+
+impl Panel {
+    fn new(
+        kernel: &Kernel,
+        [rows, columns]: [(Var, usize); 2],
+        ask: impl FnOnce(&mut Builder) -> std::result::Result<(), String>,
+    ) -> std::result::Result<Panel, String> {
+        let (slow, lane) = if columns.1 >= 32 || columns.1 >= rows.1 { (rows, columns) } else { (columns, rows) };
+        let mut builder = Builder::new(kernel, &[O, slow.0, lane.0], lane.0, 0, false);
+        builder.pass();
+        ask(&mut builder)?;
+        let code = builder.finish();
+        let block = block_lanes(code.registers, lane.1);
+        Ok(Panel { code, slow: slow.0, lane: lane.0, block })
+    }
+
+    /// Computes rows and columns of batch `o` in blocks of lanes, and calls `f` with the frame,
+    /// the row and the column of each.
+    fn sweep(
+        &self,
+        mut frame: Frame,
+        o: usize,
+        rows: (Var, [usize; 2]),
+        columns: [usize; 2],
+        mut f: impl FnMut(&mut Frame, [usize; 2]),
+    ) {
+        let Some(pass) = self.code.passes.first() else { return };
+        let by_rows = rows.0 == self.slow;
+        let ([slow, slow_end], [lane, lane_end]) = if by_rows { (rows.1, columns) } else { (columns, rows.1) };
+        frame.set_var(O, o);
+        frame.run(&pass.levels[0]);
+        frame.run(&pass.levels[1]);
+        for s in slow..slow_end {
+            frame.set_var(self.slow, s);
+            frame.run(&pass.levels[2]);
+            for l in (lane..lane_end).step_by(self.block) {
+                frame.set_var(self.lane, l);
+                frame.n = self.block.min(lane_end - l);
+                frame.run(&pass.levels[3]);
+                f(&mut frame, if by_rows { [s, l] } else { [l, s] });
+            }
+        }
+    }
+
+    /// Computes `(rows, columns)` of batch `o` into `view`, whose rows are `stride` apart.
+    fn fill(&self, run: &Run, o: usize, rows: (Var, [usize; 2]), columns: [usize; 2], view: &View, stride: usize) {
+        let step = if rows.0 == self.slow { 1 } else { stride as i64 };
+        self.sweep(run.frame(&self.code, self.block), o, rows, columns, |frame, [row, column]| {
+            let at = row * stride + (column - columns[0]);
+            if let Some(value) = self.code.passes.first().and_then(|pass| pass.values.first()) {
+                view.store(at as i64, step, frame.lanes(*value, frame.n));
+            }
+        });
+    }
+}
+
+impl Product {
+    pub(super) fn new(kernel: &Kernel, spec: &Dot) -> std::result::Result<Product, String> {
+        let Dot { batch, m, n, k, .. } = *spec;
+        let dtype = spec.dtype.compute();
+        // Skinny products are cut into narrower tiles, so that there is work for several threads.
+        let columns = if m >= 32 { TILE_COLUMNS } else { ((1 << 19) / k.max(1)).clamp(64, TILE_COLUMNS * 4) };
+        let even = |n: usize, most: usize| n.max(1).div_ceil(n.max(1).div_ceil(most)).next_multiple_of(16);
+        let rhs = operand(kernel, spec, spec.rhs, [(K, k), (J, n)])?;
+        let slab = match rhs {
+            Operand::Plain(_) => n,
+            Operand::Computed(_) => (PANEL_WORDS / k.max(1)).max(TILE_COLUMNS),
+        };
+        let lhs = operand(kernel, spec, spec.lhs, [(I, m), (K, k)])?;
+        // A panel of left operands would be computed again for each tile of columns.
+        let columns = if matches!(lhs, Operand::Computed(_)) && m > TILE_ROWS { columns.max(4096) } else { columns };
+        let tile = [even(m, TILE_ROWS), even(n.min(slab), columns)];
+        let out = Out::new(kernel, spec, tile[1])?;
+        Ok(Product { batch, m, n, k, dtype, lhs, rhs, out, tile, slab })
+    }
+
+    pub(super) fn run(&self, run: &Run) -> Result<()> {
+        let Product { batch, m, n, k, .. } = *self;
+        if batch == 0 || m == 0 || n == 0 {
+            return Ok(());
+        }
+        let run = &run.worth(batch.saturating_mul(m).saturating_mul(n).saturating_mul(k.max(1)) / 4);
+        if batch >= 2 * threads::threads() {
+            let alone = &Run { parallel: false, ..*run };
+            threads::each(run.parallel, batch, |o| self.matrix(alone, o))
+        } else {
+            (0..batch).try_for_each(|o| self.matrix(run, o))
+        }
+    }
+
+    /// The product of batch `o`.
+    fn matrix(&self, run: &Run, o: usize) -> Result<()> {
+        for start in (0..self.n).step_by(self.slab) {
+            let columns = [start, self.n.min(start + self.slab)];
+            let width = columns[1] - columns[0];
+            let panel = match &self.rhs {
+                Operand::Plain(_) => None,
+                Operand::Computed(panel) => {
+                    let mut memory = run.pool.take(self.k as u64 * width as u64 * 4)?;
+                    let mut binding = Binding::Write(memory.words_mut());
+                    // SAFETY: each task below writes rows of its own.
+                    let view = unsafe { View::new(&mut binding, DType::U32, self.k * width, true) };
+                    if let Some(view) = view {
+                        let size = self.k.div_ceil(threads::tasks(run.parallel)).max(1);
+                        threads::each(run.parallel, self.k.div_ceil(size), |task| {
+                            let rows = [task * size, self.k.min((task + 1) * size)];
+                            panel.fill(run, o, (K, rows), columns, &view, width);
+                            Ok(())
+                        })?;
+                    }
+                    Some(memory)
+                }
+            };
+            let rhs = panel.as_ref().map_or(&[][..], |memory| memory.words());
+            let (down, across) = (self.m.div_ceil(self.tile[0]), width.div_ceil(self.tile[1]));
+            threads::each(run.parallel, down * across, |task| {
+                let (i, j) = (task / across * self.tile[0], columns[0] + task % across * self.tile[1]);
+                let rows = [i, self.m.min(i + self.tile[0])];
+                self.tile(run, o, rows, [j, columns[1].min(j + self.tile[1])], rhs, columns)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The elements `rows` and `columns` of batch `o`; `rhs` is the panel of the columns `slab`.
+    fn tile(
+        &self,
+        run: &Run,
+        o: usize,
+        rows: [usize; 2],
+        columns: [usize; 2],
+        rhs: &[u32],
+        slab: [usize; 2],
+    ) -> Result<()> {
+        let m = rows[1] - rows[0];
+        let mut panel = match &self.lhs {
+            Operand::Plain(_) => None,
+            Operand::Computed(_) => Some(run.pool.take(self.k as u64 * m as u64 * 4)?),
+        };
+        if let (Operand::Computed(code), Some(memory)) = (&self.lhs, &mut panel) {
+            let view = View::scratch(memory.words_mut(), DType::U32, rows[0] * self.k);
+            code.fill(run, o, (I, rows), [0, self.k], &view, self.k);
+        }
+        let lhs = panel.as_ref().map_or(&[][..], |memory| memory.words());
+        let stride = self.tile[1];
+        let mut sums = match &self.out {
+            Out::Plain(_) => None,
+            Out::Computed(_) => Some(run.pool.take(m as u64 * stride as u64 * 4)?),
+        };
+        let room = sums.as_mut().map_or(&mut [][..], |memory| memory.words_mut());
+        self.multiply(run, o, rows, columns, lhs, rhs, slab, room);
+        if let (Out::Computed(panel), Some(sums)) = (&self.out, &mut sums) {
+            let mut views = run.views.to_vec();
+            views.push(View::scratch(sums.words_mut(), self.dtype, rows[0] * stride + columns[0]));
+            let run = Run { views: &views, ..*run };
+            panel.sweep(run.frame(&panel.code, panel.block), o, (I, rows), columns, |frame, _| {
+                for put in panel.code.passes.iter().flat_map(|pass| &pass.puts) {
+                    frame.store(put.buffer, &put.index, put.value);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn multiply(
+        &self,
+        run: &Run,
+        o: usize,
+        rows: [usize; 2],
+        columns: [usize; 2],
+        lhs: &[u32],
+        rhs: &[u32],
+        slab: [usize; 2],
+        sums: &mut [u32],
+    ) {
+        if self.dtype != DType::F32 {
+            return self.multiply_packed(columns, lhs, rhs, slab, sums);
+        }
+        let [m, n] = [rows[1] - rows[0], columns[1] - columns[0]];
+        let matrix = |at: &Strided| Matrix {
+            start: run.views[at.buffer].pointer(at.offset.wrapping_add(at.strides[0].wrapping_mul(o as i64))),
+            row: at.strides[1] as isize,
+            column: at.strides[2] as isize,
+        };
+        let packed = |start: *const u32, row: usize| Matrix { start: start.cast_mut().cast(), row: row as isize, column: 1 };
+        let lhs = match &self.lhs {
+            Operand::Plain(at) => matrix(at).part(rows[0], 0),
+            Operand::Computed(_) => packed(lhs.as_ptr(), self.k),
+        };
+        let rhs = match &self.rhs {
+            Operand::Plain(at) => matrix(at).part(0, columns[0]),
+            Operand::Computed(_) => packed(rhs.as_ptr(), slab[1] - slab[0]).part(0, columns[0] - slab[0]),
+        };
+        let y = match &self.out {
+            Out::Plain(at) => matrix(at).part(rows[0], columns[0]),
+            Out::Computed(_) => packed(sums.as_mut_ptr(), self.tile[1]),
+        };
+        // SAFETY: `Strided::new` proved that plain operands and the plain result stay inside
+        // their buffers, that the operands' buffers are only read, and that elements of the
+        // result are apart, so that no other tile has them; panels and sums hold k words for each
+        // row, k for each column of the slab, and a tile's stride for each row.
+        unsafe { multiply([m, n, self.k], y, lhs, rhs) };
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn multiply(
+        &self,
+        _: &Run,
+        _: usize,
+        _: [usize; 2],
+        columns: [usize; 2],
+        lhs: &[u32],
+        rhs: &[u32],
+        slab: [usize; 2],
+        sums: &mut [u32],
+    ) {
+        self.multiply_packed(columns, lhs, rhs, slab, sums);
+    }
+
+    fn multiply_packed(
+        &self,
+        columns: [usize; 2],
+        lhs: &[u32],
+        rhs: &[u32],
+        slab: [usize; 2],
+        sums: &mut [u32],
+    ) {
+        let (width, first, n) = (slab[1] - slab[0], columns[0] - slab[0], columns[1] - columns[0]);
+        let rhs = rhs.get(first..).unwrap_or(&[]);
+        match self.dtype {
+            DType::F32 => multiply_packed::<f32>(self.k, n, lhs, rhs, width, sums, self.tile[1]),
+            _ => multiply_packed::<u32>(self.k, n, lhs, rhs, width, sums, self.tile[1]),
+        }
+    }
+}
+
+/// The left or right operand `id` over two variables with their extents.
+fn operand(kernel: &Kernel, spec: &Dot, id: ExprId, vars: [(Var, usize); 2]) -> std::result::Result<Operand, String> {
+    if let Some(Expr::Load { buffer, index, mask: None }) = kernel.body.get(id as usize)
+        && kernel.buffers.get(*buffer).is_some_and(|buffer| buffer.access == Access::Read)
+        && let Some(at) = Strided::new(kernel, spec, *buffer, index, vars)
+    {
+        return Ok(Operand::Plain(at));
+    }
+    Panel::new(kernel, vars, |builder| builder.value(id)).map(Operand::Computed)
+}
+
+impl Strided {
+    /// `index` as strides, when it is linear, inside the buffer, and for floats of this host.
+    fn new(kernel: &Kernel, spec: &Dot, buffer: usize, index: &Lin, vars: [(Var, usize); 2]) -> Option<Strided> {
+        let target = kernel.buffers.get(buffer)?;
+        if cfg!(target_arch = "wasm32") || target.dtype != DType::F32 || spec.dtype.compute() != DType::F32 {
+            return None;
+        }
+        let mut exact = Lin::constant(index.constant);
+        let mut strides = [0; 3];
+        for (atom, c) in &index.terms {
+            let Atom::Var(v, _) = atom else { return None };
+            let at = [O, vars[0].0, vars[1].0].iter().position(|var| var == v)?;
+            strides[at] += c;
+            exact.terms.push((Atom::Var(*v, [spec.batch, vars[0].1, vars[1].1][at]), *c));
+        }
+        let (lo, hi) = range(&exact);
+        (lo >= 0 && hi < target.numel as i128).then_some(Strided { buffer, offset: index.constant, strides })
+    }
+}
+
+impl Out {
+    fn new(kernel: &Kernel, spec: &Dot, stride: usize) -> std::result::Result<Out, String> {
+        if let [store] = &spec.stores[..]
+            && kernel.body.get(store.value as usize) == Some(&Expr::Reduced(0))
+            && is_apart(kernel, store.buffer)
+            && let Some(at) = Strided::new(kernel, spec, store.buffer, &store.index, [(I, spec.m), (J, spec.n)])
+        {
+            return Ok(Out::Plain(at));
+        }
+        // The sums of a tile become a buffer, and `Reduced(0)` a load from it.
+        let mut kernel = kernel.clone();
+        let sums = kernel.buffers.len();
+        let index = Lin::var(I, spec.m).times(stride as i64).plus(&Lin::var(J, spec.n));
+        for expr in &mut kernel.body {
+            if *expr == Expr::Reduced(0) {
+                *expr = Expr::Load { buffer: sums, index: index.clone(), mask: None };
+            }
+        }
+        let numel = spec.m.saturating_mul(stride);
+        kernel.buffers.push(Buffer { slot: usize::MAX, dtype: spec.dtype.compute(), numel, access: Access::ReadWrite });
+        Panel::new(&kernel, [(I, spec.m), (J, spec.n)], |builder| {
+            spec.stores.iter().try_for_each(|store| builder.put(store, true))
+        })
+        .map(Out::Computed)
+    }
+}

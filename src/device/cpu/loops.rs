@@ -1,0 +1,222 @@
+//! Maps and chains of reductions.
+//!
+//! Lanes run along the rows where these are long (`Rows`), otherwise each lane has a row of its
+//! own (`Columns`); a map is a `Columns` without inner loop. A long row is cut into chunks whose
+//! totals combine in order, so that several threads may share it.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::compile::kernel::{I, Kernel, Loop, O, Store};
+use crate::device::cpu::code::{Builder, Compiled, Pass};
+use crate::device::cpu::fold::{Folding, Total, Totals};
+use crate::device::cpu::lanes::Frame;
+use crate::device::cpu::program::{Run, block_lanes};
+use crate::device::cpu::threads;
+use crate::error::Result;
+
+/// Rows at least this long have their lanes along the row.
+const ROW_MIN: usize = 64;
+/// Bytes of registers under which a whole row stays in them from one reduction to the next.
+const WHOLE_BYTES: usize = 256 << 10;
+/// Blocks of a chunk.
+const CHUNK: usize = 32;
+
+/// A [`Loop`] ready to run.
+pub(super) struct Loops {
+    outer: usize,
+    inner: usize,
+    shape: Shape,
+    code: Compiled,
+    /// For each pass, its reductions, by number.
+    folds: Vec<Vec<(usize, Folding)>>,
+    /// Lanes of a block.
+    block: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Map,
+    Rows,
+    Columns,
+}
+
+impl Loops {
+    pub(super) fn new(kernel: &Kernel, spec: &Loop) -> std::result::Result<Loops, String> {
+        let shape = match spec {
+            Loop { inner: 1, reduces, .. } if reduces.is_empty() => Shape::Map,
+            Loop { rows: true, inner, .. } if *inner >= ROW_MIN => Shape::Rows,
+            Loop { outer, inner, .. } if *outer < ROW_MIN && inner > outer => Shape::Rows,
+            _ => Shape::Columns,
+        };
+        let mut loops = Loops::build(kernel, spec, shape, true)?;
+        if shape == Shape::Rows {
+            if loops.code.registers * spec.inner * 4 <= WHOLE_BYTES {
+                loops.block = spec.inner.max(1);
+            } else {
+                loops = Loops::build(kernel, spec, shape, false)?;
+            }
+        }
+        Ok(loops)
+    }
+
+    fn build(kernel: &Kernel, spec: &Loop, shape: Shape, whole: bool) -> std::result::Result<Loops, String> {
+        let (order, lane): (&[_], _) = match shape {
+            Shape::Map => (&[O], O),
+            Shape::Rows => (&[O, I], I),
+            Shape::Columns => (&[O, I], O),
+        };
+        let mut builder = Builder::new(kernel, order, lane, spec.reduces.len(), whole && shape == Shape::Rows);
+        let stages = spec.reduces.iter().map(|reduce| reduce.stage + 1).max().unwrap_or(0);
+        let mut folds = Vec::new();
+        for stage in 0..stages {
+            builder.pass();
+            let mut now = Vec::new();
+            for (n, reduce) in spec.reduces.iter().enumerate().filter(|(_, reduce)| reduce.stage == stage) {
+                // An empty row computes nothing, so that it raises no fault either.
+                if spec.inner > 0 {
+                    builder.value(reduce.value)?;
+                }
+                now.push((n, Folding::new(reduce.fold, reduce.dtype)));
+            }
+            folds.push(now);
+        }
+        let each = |store: &Store| store.each_element && shape != Shape::Map;
+        builder.pass();
+        for store in spec.stores.iter().filter(|store| each(store) && spec.inner > 0) {
+            builder.put(store, true)?;
+        }
+        builder.pass();
+        for store in spec.stores.iter().filter(|store| !each(store)) {
+            builder.put(store, shape != Shape::Rows)?;
+        }
+        let code = builder.finish();
+        let block = block_lanes(code.registers, if shape == Shape::Rows { spec.inner } else { spec.outer });
+        Ok(Loops { outer: spec.outer, inner: spec.inner, shape, code, folds, block })
+    }
+
+    pub(super) fn run(&self, run: &Run) -> Result<()> {
+        if self.outer == 0 {
+            return Ok(());
+        }
+        let work = self.outer.saturating_mul(self.inner.max(1)).saturating_mul(self.code.work().max(1));
+        let run = &run.worth(work);
+        match self.shape {
+            Shape::Rows => {
+                if run.parallel && self.outer < threads::threads() {
+                    return self.rows(run, 0, self.outer, true);
+                }
+                let size = self.outer.div_ceil(threads::tasks(run.parallel));
+                threads::each(run.parallel, self.outer.div_ceil(size), |task| {
+                    self.rows(run, task * size, self.outer.min((task + 1) * size), false)
+                })
+            }
+            Shape::Map | Shape::Columns => {
+                let size = self.outer.div_ceil(threads::tasks(run.parallel)).next_multiple_of(64);
+                threads::each(run.parallel, self.outer.div_ceil(size), |task| {
+                    self.columns(run, task * size, self.outer.min((task + 1) * size));
+                    Ok(())
+                })
+            }
+        }
+    }
+
+    fn frame<'r>(&self, run: &Run<'r>) -> Frame<'r> {
+        let mut frame = run.frame(&self.code, self.block);
+        self.code.passes.iter().for_each(|pass| frame.run(&pass.levels[0]));
+        frame
+    }
+
+    /// Lanes along the rows `from..to`; `share` spreads the chunks of each row over threads.
+    fn rows(&self, run: &Run, from: usize, to: usize, share: bool) -> Result<()> {
+        let mut frame = self.frame(run);
+        let chunk = self.block.saturating_mul(CHUNK);
+        let chunks = self.inner.div_ceil(chunk).max(1);
+        for o in from..to {
+            frame.set_var(O, o);
+            for (k, pass) in self.code.passes.iter().enumerate() {
+                frame.run(&pass.levels[1]);
+                let no_folds = Vec::new();
+                let folds = self.folds.get(k).unwrap_or(&no_folds);
+                let is_last = k + 1 == self.code.passes.len();
+                if is_last {
+                    pass.puts.iter().for_each(|put| frame.store(put.buffer, &put.index, put.value));
+                } else if share && chunks > 1 {
+                    let parts: Vec<Mutex<Vec<Total>>> = (0..chunks).map(|_| Mutex::default()).collect();
+                    threads::each(true, chunks, |n| {
+                        let totals = self.chunk(&mut frame.clone(), pass, folds, n * chunk);
+                        *parts[n].lock().unwrap_or_else(PoisonError::into_inner) = totals;
+                        Ok(())
+                    })?;
+                    let parts = parts.into_iter().map(|part| part.into_inner().unwrap_or_else(PoisonError::into_inner));
+                    self.finish(&mut frame, folds, parts);
+                } else {
+                    let parts: Vec<_> = (0..chunks).map(|n| self.chunk(&mut frame, pass, folds, n * chunk)).collect();
+                    self.finish(&mut frame, folds, parts.into_iter());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One sweep over the chunk of a row that begins at `start`.
+    fn chunk(&self, frame: &mut Frame, pass: &Pass, folds: &[(usize, Folding)], start: usize) -> Vec<Total> {
+        let mut totals: Vec<Total> = folds.iter().map(|(_, how)| Total::new(*how)).collect();
+        let end = self.inner.min(start.saturating_add(self.block.saturating_mul(CHUNK)));
+        if pass.values.is_empty() && pass.puts.is_empty() {
+            return totals;
+        }
+        for i in (start..end).step_by(self.block) {
+            frame.set_var(I, i);
+            frame.n = self.block.min(end - i);
+            frame.run(&pass.levels[2]);
+            for (total, value) in totals.iter_mut().zip(&pass.values) {
+                total.push(frame.lanes(*value, frame.n), i);
+            }
+            pass.puts.iter().for_each(|put| frame.store(put.buffer, &put.index, put.value));
+        }
+        totals
+    }
+
+    /// Combines the totals of chunks, in order.
+    fn finish(&self, frame: &mut Frame, folds: &[(usize, Folding)], mut parts: impl Iterator<Item = Vec<Total>>) {
+        let Some(mut totals) = parts.next() else { return };
+        for part in parts {
+            totals.iter_mut().zip(&part).for_each(|(total, later)| total.merge(later));
+        }
+        for ((n, _), total) in folds.iter().zip(&totals) {
+            frame.lanes_mut(self.code.reduced[*n]).fill(total.bits());
+        }
+    }
+
+    /// A row in each lane, for rows `from..to`.
+    fn columns(&self, run: &Run, from: usize, to: usize) {
+        let mut frame = self.frame(run);
+        let totals = |folds: &Vec<(usize, Folding)>| folds.iter().map(|(_, how)| Totals::new(*how, self.block)).collect();
+        let mut totals: Vec<Vec<Totals>> = self.folds.iter().map(totals).collect();
+        for o in (from..to).step_by(self.block) {
+            frame.set_var(O, o);
+            frame.n = self.block.min(to - o);
+            for (k, pass) in self.code.passes.iter().enumerate() {
+                frame.run(&pass.levels[1]);
+                if let (Some(body), false) = (pass.levels.get(2), k + 1 == self.code.passes.len()) {
+                    let totals = totals.get_mut(k).map_or(&mut [][..], |totals| &mut totals[..]);
+                    totals.iter_mut().for_each(Totals::clear);
+                    let inner = if pass.values.is_empty() && pass.puts.is_empty() { 0 } else { self.inner };
+                    for i in 0..inner {
+                        frame.set_var(I, i);
+                        frame.run(body);
+                        for (total, value) in totals.iter_mut().zip(&pass.values) {
+                            total.push(frame.lanes(*value, frame.n), i);
+                        }
+                        pass.puts.iter().for_each(|put| frame.store(put.buffer, &put.index, put.value));
+                    }
+                    for ((n, _), total) in self.folds.get(k).into_iter().flatten().zip(totals) {
+                        total.bits(frame.lanes_mut(self.code.reduced[*n]));
+                    }
+                } else {
+                    pass.puts.iter().for_each(|put| frame.store(put.buffer, &put.index, put.value));
+                }
+            }
+        }
+    }
+}
