@@ -153,7 +153,7 @@ pub struct Reduce {
     pub fold: FoldKind,
     /// The element at `(o, i)`.
     pub value: ExprId,
-    /// Its dtype in memory terms; sums of `f16` are kept in `f32`.
+    /// The dtype of the elements.
     pub dtype: DType,
     /// 0 when it needs no other reduction, else one more than those it needs.
     pub stage: usize,

@@ -132,7 +132,8 @@ fn reduces(e: &mut Express<'_>, graph: &Graph, space: &Space, reductions: &[Id])
         };
         let earlier = deps[value as usize] >> 8;
         let stage = made.iter().enumerate().filter(|(k, _)| earlier >> (*k).min(55) & 1 == 1).map(|(_, r)| r.stage + 1).max();
-        made.push(Reduce { fold, value, dtype: node.dtype, stage: stage.unwrap_or(0) });
+        let dtype = e.kernel.dtypes[value as usize];
+        made.push(Reduce { fold, value, dtype, stage: stage.unwrap_or(0) });
     }
     made
 }

@@ -124,6 +124,10 @@ pub fn schedule(graph: &Graph, limits: &Limits, careful: bool) -> Schedule {
         };
         s.of[id as usize] = Some(c);
         s.add_before(c, &before);
+        // What the part brings together may be one kernel altogether.
+        for &other in candidates[..n_direct].iter().filter(|&&other| other != c) {
+            s.try_unite(graph, limits, careful, c, other);
+        }
         for &x in &near {
             if !readers[x as usize].contains(&c) {
                 readers[x as usize].push(c);
@@ -157,6 +161,44 @@ impl Schedule {
         }
     }
 
+    /// Moves the parts of cluster `other` into `c`, where all can be one kernel.
+    fn try_unite(&mut self, graph: &Graph, limits: &Limits, careful: bool, c: u32, other: u32) {
+        let (a, b) = (&self.clusters[c as usize], &self.clusters[other as usize]);
+        let space = match (&a.space, &b.space) {
+            (Space::Map(n), Space::Map(m)) if n == m => a.space.clone(),
+            (Space::Rows(x), Space::Rows(z)) if x == z => a.space.clone(),
+            (Space::Rows(x), Space::Map(n)) if *n == x.outer * x.inner || *n == x.outer => a.space.clone(),
+            _ => return,
+        };
+        // No third cluster may lie between the two.
+        let between = |x: &Cluster, k: u32| (has(&x.before, other) && has(&a.before, k)) || (has(&x.before, c) && has(&b.before, k));
+        if b.parts.is_empty() || (0..).zip(&self.clusters).any(|(k, x)| k != c && k != other && between(x, k)) {
+            return;
+        }
+        let mut parts = [a.parts.clone(), b.parts.clone()].concat();
+        parts.sort_unstable();
+        let moved = b.parts.clone();
+        moved.iter().for_each(|&p| self.of[p as usize] = Some(c));
+        match self.fits(graph, limits, careful, c, &parts, &space) {
+            None => moved.iter().for_each(|&p| self.of[p as usize] = Some(other)),
+            Some(reads) => {
+                let gone = &mut self.clusters[other as usize];
+                let before = std::mem::take(&mut gone.before);
+                gone.parts.clear();
+                self.clusters[c as usize].parts = parts;
+                self.clusters[c as usize].reads = reads;
+                for x in &mut self.clusters {
+                    if has(&x.before, other) {
+                        remove(&mut x.before, other);
+                        insert(&mut x.before, c);
+                    }
+                }
+                remove(&mut self.clusters[c as usize].before, c);
+                self.add_before(c, &before);
+            }
+        }
+    }
+
     /// Whether cluster `c` with `id` can be one kernel over `space`, and what it then reads.
     fn try_join(
         &self,
@@ -169,10 +211,26 @@ impl Schedule {
     ) -> Option<(Space, Vec<Id>)> {
         let cluster = &self.clusters[c as usize];
         let parts: Vec<Id> = cluster.parts.iter().copied().chain([id]).collect();
-        let view = |x: Id| self.view(graph, x, c, &space, &parts);
+        if matches!(space, Space::Product(_)) && graph.node(id).dtype.bytes() < 4 {
+            return None;
+        }
+        self.fits(graph, limits, careful, c, &parts, &space).map(|reads| (space, reads))
+    }
+
+    /// Whether `parts` can be one kernel over `space` as cluster `c`, and what it reads.
+    fn fits(
+        &self,
+        graph: &Graph,
+        limits: &Limits,
+        careful: bool,
+        c: u32,
+        parts: &[Id],
+        space: &Space,
+    ) -> Option<Vec<Id>> {
+        let view = |x: Id| self.view(graph, x, c, space, parts);
         let mut e = Express::new(graph, &view, Kind::Loop(empty_loop()));
-        for &part in &parts {
-            part_values(&mut e, graph, &space, part);
+        for &part in parts {
+            part_values(&mut e, graph, space, part);
             if e.misfit || e.kernel.body.len() > BODY_MAX {
                 return None;
             }
@@ -190,7 +248,7 @@ impl Schedule {
         let reads = e.kernel.buffers.iter().map(|b| b.slot as Id).collect();
         // A packed element store shares words with its neighbours: rows must be whole words.
         let packed = |p: &Id| graph.node(*p).dtype.bytes() < 4;
-        if let Space::Rows(rows) = &space
+        if let Space::Rows(rows) = space
             && parts.iter().any(packed)
         {
             let whole = |p: &Id| {
@@ -201,10 +259,7 @@ impl Schedule {
                 return None;
             }
         }
-        if matches!(space, Space::Product(_)) && packed(&id) {
-            return None;
-        }
-        Some((space, reads))
+        Some(reads)
     }
 
     /// How cluster `c`, running over `space` with `parts`, sees node `x`.

@@ -274,6 +274,13 @@ impl Pass {
         if let (Some(value), Reduction::Max | Reduction::Min) = (self.constant_of(x), kind) {
             return self.constant(&node, value);
         }
+        if let (Some(value), Reduction::Sum) = (self.constant_of(x), kind) {
+            let sum = value.as_f64() * inner as f64;
+            // Exact in every order of summation.
+            if dtype == DType::F32 && value.as_f64().fract() == 0.0 && sum.abs() < 16_777_216.0 {
+                return self.constant(&node, Number::Float(sum));
+            }
+        }
         if dtype != dtype.compute() {
             return self.in_compute_dtype(node, |pass, node| pass.make(node));
         }

@@ -1,7 +1,9 @@
 //! Realising: a graph's roots computed on their device, through the plan cache.
 
+#[cfg(feature = "gpu")]
 use std::sync::Arc;
 
+#[cfg(feature = "gpu")]
 use crate::compile::graph::Graph;
 use crate::compile::plan::{Limits, Plan};
 use crate::device::cpu::Cpu;
