@@ -128,7 +128,7 @@ fn packed_store(text: &mut Text<'_>, s: &Store, position: &str, n: usize) {
     text.line(&format!("w{b} |= {bits} << (({position} % {per}u) * {}u);", 32 / per));
     text.atoms(&s.index, &|_| true);
     let at = text.index(&s.index);
-    text.line(&format!("if ({position} % {per}u == {}u || {position} == {}u) {{ store{b}(({at}) / {per}u, w{b}); w{b} = 0u; }}", per - 1, n - 1));
+    text.line(&format!("if ({position} % {per}u == {}u || {position} == {}u) {{ store{b}(({at}) / {per}u, w{b}); w{b} = 0u; }}", per - 1, n.saturating_sub(1)));
 }
 
 /// The stores of a kernel with reductions: once a row, then once an element.
