@@ -10,6 +10,7 @@ mod devices;
 mod gpu_runtime;
 mod gradients;
 mod jax;
+mod kernels;
 mod ops_basic;
 mod ops_gradients;
 mod ops_nn;
