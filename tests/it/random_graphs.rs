@@ -167,9 +167,12 @@ impl Gen<'_> {
         let n = dims.iter().product();
         let size = if dtype == DType::Bool { 1.0 } else { self.one_of(&[1.0, 2.0, 5.0]) };
         let quantised = self.chance(20);
+        // Negative numbers wrap.
+        let unsigned = matches!(dtype, DType::U32 | DType::U8) && self.chance(80);
+        let least = if unsigned { 0.0 } else { -size };
         let v: Vec<f64> = (0..n)
             .map(|_| {
-                let x = self.rng.uniform(-size..size);
+                let x = self.rng.uniform(least..size);
                 if quantised { (x * 2.0).round() / 2.0 } else { x }
             })
             .collect();
@@ -177,6 +180,12 @@ impl Gen<'_> {
         if dtype.is_float() {
             self.leaves.push(x.clone());
         }
+        let size = match dtype {
+            DType::U32 if !unsigned => 4e9,
+            DType::U8 if !unsigned => 256.0,
+            DType::I32 | DType::U32 | DType::U8 => 3.0 * size,
+            _ => size,
+        };
         let v = Val { x, size };
         self.steps.push(v.x.clone());
         self.pool.push(v.clone());
