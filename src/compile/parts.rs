@@ -7,8 +7,8 @@
 use crate::compile::graph::{Graph, Id};
 use crate::compile::plan::Limits;
 use crate::compile::schedule::windows;
-use crate::graph::op::Op;
-use crate::graph::scalar::Scalar;
+use crate::graph::op::{Op, Reduction};
+use crate::graph::scalar::{Family, Scalar};
 
 /// Operations a value may cost to be computed once more for each further use.
 const RECOMPUTE_MAX: u32 = 2;
@@ -81,6 +81,35 @@ fn weight(graph: &Graph, id: Id) -> u32 {
     }
 }
 
+/// What is computed of which `id` compares elements with the greatest or least. Computed again in
+/// another kernel it might differ in its last bit, and then no element would be the greatest.
+fn extreme_of(graph: &Graph, id: Id) -> Option<Id> {
+    let node = graph.node(id);
+    let Op::Scalar(row) = node.op else { return None };
+    if row.spec().family != Family::Compare {
+        return None;
+    }
+    let shown = |mut x: Id, through: &dyn Fn(&Op) -> bool| {
+        while through(&graph.node(x).op) {
+            x = graph.src(x, 0);
+        }
+        x
+    };
+    let moves = |op: &Op| {
+        matches!(
+            op,
+            Op::Reshape | Op::Permute(_) | Op::Expand | Op::Slice(_) | Op::Flip(_) | Op::Window(_) | Op::Cast | Op::Fence(_)
+        )
+    };
+    let extreme = |op: &Op| matches!(op, Op::Reduce(kind, _) | Op::Scan(kind, _) if matches!(kind, Reduction::Max | Reduction::Min));
+    let (x, z) = (shown(node.src[0], &moves), shown(node.src[1], &moves));
+    [(x, z), (z, x)].into_iter().find_map(|(x, y)| {
+        // A long reduction was padded and cut in two.
+        let of = shown(y, &|op| extreme(op) || moves(op) || matches!(op, Op::Pad(_)));
+        (extreme(&graph.node(y).op) && of == x).then_some(x)
+    })
+}
+
 /// Chooses the parts of `graph`.
 pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
     let n = graph.nodes.len();
@@ -106,6 +135,9 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
     for id in 0..n as Id {
         let k = id as usize;
         let node = graph.node(id);
+        if let Some(compared) = extreme_of(graph, id) {
+            p.store(compared, limits);
+        }
         p.demand(id, &users, limits);
         p.sum(id, limits);
         while p.reads[k] > reads_max {

@@ -114,6 +114,16 @@ impl Pass {
             Op::ArgReduce(_, axis) if self.out.node(node.src[0]).shape.dims()[axis] == 1 => {
                 self.constant(&node, Number::Int(0))
             }
+            Op::ArgReduce(..) => {
+                let Node { shape, dtype, .. } = *self.out.node(node.src[0]);
+                match dtype == dtype.compute() {
+                    true => self.intern(node),
+                    false => {
+                        let wide = self.derived(&node, Op::Cast, node.src.clone(), shape, dtype.compute());
+                        self.intern(Node { src: vec![wide], ..node })
+                    }
+                }
+            }
             Op::Scan(..) => self.in_compute_dtype(node, |pass, node| pass.intern(node)),
             Op::Fold(_) if self.out.node(node.src[0]).shape.numel() == 0 => self.constant(&node, Number::Int(0)),
             Op::Fold(_) => self.in_compute_dtype(node, |pass, node| pass.intern(node)),
@@ -171,7 +181,6 @@ impl Pass {
             | Op::SliceAt { .. }
             | Op::UpdateAt { .. }
             | Op::Pad(_)
-            | Op::ArgReduce(..)
             | Op::Gather { .. }
             | Op::Fence(_) => self.intern(node),
         }
@@ -355,9 +364,6 @@ impl Pass {
     fn arg_sort(&mut self, node: Node, axis: usize, descending: bool) -> Id {
         let x = node.src[0];
         let Node { shape, dtype, .. } = self.out.node(x).clone();
-        if descending && dtype == DType::U32 && matches!(self.out.node(x).op, Op::Scalar(Scalar::Not)) {
-            return self.intern(Node { op: Op::ArgSort { axis, descending: false }, ..node });
-        }
         let like = Node { shape, dtype: DType::U32, ..node.clone() };
         let word = |pass: &mut Pass, n: u32| pass.constant(&like, Number::Int(i64::from(n)));
         let scalar = |pass: &mut Pass, op: Scalar, src: Vec<Id>, dtype: DType| {
