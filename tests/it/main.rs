@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod agree;
 mod arrays;
+mod compare;
+mod devices;
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
 mod gradients;
@@ -14,6 +17,7 @@ mod ops_nn;
 mod ops_product;
 mod ops_reduce;
 mod oracle;
+mod random_graphs;
 mod scalars;
 mod support;
 mod tidy;
