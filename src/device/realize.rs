@@ -69,6 +69,15 @@ fn run(device: &Device, roots: &[Tensor]) -> Result<()> {
     }
 }
 
+/// How many plans were made for `device` so far; a loop makes none after its first turns.
+pub fn plans_made(device: &Device) -> u64 {
+    #[cfg(feature = "gpu")]
+    if let Some((_, programs)) = Gpu::with_programs(device) {
+        return programs.misses();
+    }
+    Cpu::of(device).map_or(0, Cpu::plans_made)
+}
+
 /// Refuses a plan that cannot fit, before anything runs.
 pub fn fits(op: &str, plan: &Plan, limits: &Limits) -> Result<()> {
     if plan.peak_bytes > limits.memory_bytes_max {

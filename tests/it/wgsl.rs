@@ -197,7 +197,13 @@ fn movement() {
 
 fn x_through_views() -> Tensor {
     let x = float(&[4, 6, 10]);
-    x.permute([2, 0, 1]).reshape([20, 12]).flip(0).slice_axis(0, 1..19, 3).pad(&[(1, 1), (2, 2)], 0.0).t().reshape([8, 16])
+    x.permute([2, 0, 1])
+        .reshape([20, 12])
+        .flip(0)
+        .slice_axis(0, 1..19, 3)
+        .pad(&[(1, 1), (2, 2)], 0.0)
+        .t()
+        .reshape([8, 16])
 }
 
 #[test]
@@ -309,7 +315,7 @@ fn composites() {
 /// Buffers of several bindings each.
 #[test]
 fn windows() {
-    let narrow = |target| Limits { binding_bytes_max: 1024, buffers_max: 16, ..limits(target) };
+    let narrow = |target| Limits { binding_bytes_max: 1024, buffers_max: 24, ..limits(target) };
     for dtype in DType::ALL {
         let per = 1024 / dtype.bytes();
         let x = data(dtype, &[3, per]);

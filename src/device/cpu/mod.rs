@@ -106,6 +106,11 @@ impl Cpu {
         }
     }
 
+    /// How many plans were made so far.
+    pub fn plans_made(&self) -> u64 {
+        self.programs.misses()
+    }
+
     /// Computes the elements of `roots` on behalf of `op`, and keeps them.
     pub fn realize(&self, op: &str, roots: &[Tensor]) -> Result<()> {
         let (graph, bindings) = Graph::flatten(roots);
