@@ -11,6 +11,7 @@ mod gpu_runtime;
 mod gradients;
 mod jax;
 mod kernels;
+mod large;
 mod loops;
 mod ops_basic;
 mod ops_gradients;
