@@ -162,7 +162,7 @@ fn all_kinds(x: &Tensor, axis: isize) -> Vec<(&'static str, Tensor)> {
         ("map", x.sin()),
         ("packed", x.gt(0.5).cast(DType::F16)),
         ("sum", x.sum(..)),
-        ("max of all and none", x.sum(axis)),
+        ("sum of an axis", x.sum(axis)),
         ("softmax", x.softmax(axis)),
         ("layer_norm", x.layer_norm(axis, None, None, 1e-5)),
         ("cumsum", x.cumsum(axis)),

@@ -251,6 +251,8 @@ fn products() {
     let (x, w, b) = (float(&[2, 9, 16]), float(&[16, 12]), float(&[12]));
     judge_graph("a batch", &[x.matmul(&float(&[2, 16, 10]))]);
     judge_graph("an epilogue", &[(x.matmul(&w) + &b).gelu()]);
+    let many: Vec<Tensor> = (0..4).map(|_| float(&[2, 9, 12])).collect();
+    judge_graph("an epilogue of many", &[many.iter().fold(x.matmul(&w), |y, z| y * z)]);
     judge_graph("a prologue", &[x.softmax(-1).matmul(&w.exp())]);
     judge_graph("transposed", &[w.t().matmul(&x.transpose(1, 2))]);
     judge_graph("packed result", &[x.matmul(&w).cast(DType::BF16)]);
