@@ -4,7 +4,6 @@
 
 use std::process::Command;
 
-use wgrad::device::realize::plans_made;
 use wgrad::prelude::*;
 
 use crate::devices::{devices, own_gpu};
@@ -76,12 +75,12 @@ fn a_thousand_steps(device: &Device) {
             assert!(loss.is_finite());
         }
         match turn {
-            10 => at_tenth = (bytes(), plans_made(device)),
+            10 => at_tenth = (bytes(), device.plans_made()),
             100 => at_hundredth = resident(),
             _ if turn % 50 == 0 => {
                 let kept = loss_bytes * (turn as u64 - 10);
                 assert!(bytes() <= at_tenth.0 + kept, "{turn}: {} after {}", bytes(), at_tenth.0);
-                assert_eq!(plans_made(device), at_tenth.1, "{turn}: plans");
+                assert_eq!(device.plans_made(), at_tenth.1, "{turn}: plans");
             }
             _ => {}
         }
