@@ -4,6 +4,7 @@
 
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
+mod cpu_kernels;
 mod gradients;
 mod jax;
 mod ops_basic;

@@ -6,7 +6,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::compile::kernel::{I, Kernel, Loop, O, Store};
+use crate::compile::kernel::{FoldKind, I, Kernel, Loop, O, Store};
 use crate::device::cpu::code::{Builder, Compiled, Pass};
 use crate::device::cpu::fold::{Folding, Total, Totals};
 use crate::device::cpu::lanes::Frame;
@@ -76,7 +76,11 @@ impl Loops {
                 if spec.inner > 0 {
                     builder.value(reduce.value)?;
                 }
-                now.push((n, Folding::new(reduce.fold, reduce.dtype)));
+                let dtype = match reduce.fold {
+                    FoldKind::Value(_) => reduce.dtype,
+                    FoldKind::Arg(_) => kernel.dtypes.get(reduce.value as usize).copied().unwrap_or(reduce.dtype),
+                };
+                now.push((n, Folding::new(reduce.fold, dtype)));
             }
             folds.push(now);
         }
