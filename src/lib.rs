@@ -5,13 +5,14 @@ pub mod error;
 pub mod graph;
 pub mod shape;
 
-pub mod ops;
 pub mod grad;
+pub mod ops;
 pub mod reference;
 
 pub mod compile;
 pub mod device;
 
+pub use device::explain;
 pub use device::realize::realize;
 pub use dtype::{DType, Element, Number};
 pub use error::{Error, ErrorKind, Result};
@@ -20,6 +21,7 @@ pub use graph::{Device, Operand, Tensor};
 pub use ops::attention::AttentionOptions;
 pub use ops::conv::ConvOptions;
 pub use ops::loss::{ClassOptions, Reduce};
+pub use ops::pad::PadMode;
 pub use ops::pool::PoolOptions;
 pub use ops::upsample::Upsample;
 pub use shape::{Shape, keepdim};
@@ -28,6 +30,6 @@ pub use wgpu;
 
 /// The words most programs use: `use wgrad::prelude::*;`.
 pub mod prelude {
-    pub use crate::{AttentionOptions, ClassOptions, ConvOptions, PoolOptions, Reduce, Upsample};
+    pub use crate::{AttentionOptions, ClassOptions, ConvOptions, PadMode, PoolOptions, Reduce, Upsample};
     pub use crate::{DType, Device, Error, Number, Shape, Tensor, keepdim};
 }

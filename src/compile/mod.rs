@@ -12,6 +12,7 @@ pub mod lower;
 pub mod memory;
 pub mod parts;
 pub mod plan;
+pub mod print;
 pub mod schedule;
 pub mod shader;
 pub mod simplify;
@@ -23,7 +24,14 @@ use plan::{Limits, Plan};
 /// The plan that computes the roots of `graph` within `limits`.
 pub fn compile(graph: &Graph, limits: &Limits) -> Plan {
     let simple = simplify::simplify(graph, limits.target);
-    let clusters = schedule::schedule(&simple, limits);
-    let kernels = lower::lower(&simple, &clusters, limits);
-    memory::assign(&simple, kernels)
+    let lowered = |careful| lower::lower(&simple, &schedule::schedule(&simple, limits, careful), limits);
+    let kernels = lowered(false);
+    let fits = kernels.kernels.iter().all(|kernel| bindings(kernel, limits) <= limits.buffers_max);
+    memory::assign(&simple, if fits { kernels } else { lowered(true) })
+}
+
+/// How many storage bindings `kernel` takes.
+fn bindings(kernel: &kernel::Kernel, limits: &Limits) -> usize {
+    let windows = |b: &kernel::Buffer| schedule::windows(limits, b.dtype.bytes() * b.numel);
+    kernel.buffers.iter().map(windows).sum::<usize>() + usize::from(!kernel.faults.is_empty())
 }

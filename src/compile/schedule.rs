@@ -76,8 +76,9 @@ pub struct Schedule {
     pub of: Vec<Option<u32>>,
 }
 
-/// Groups the parts of `graph` into clusters.
-pub fn schedule(graph: &Graph, limits: &Limits) -> Schedule {
+/// Groups the parts of `graph` into clusters. Which parts will be stored is only known at the end;
+/// a `careful` schedule takes it that all will, so that no kernel binds too many buffers.
+pub fn schedule(graph: &Graph, limits: &Limits, careful: bool) -> Schedule {
     let chosen = parts::choose(graph, limits);
     let mut s = Schedule { clusters: Vec::new(), of: vec![None; graph.nodes.len()] };
     let mut readers: Vec<Vec<u32>> = vec![Vec::new(); graph.nodes.len()];
@@ -104,7 +105,7 @@ pub fn schedule(graph: &Graph, limits: &Limits) -> Schedule {
                 return None;
             }
             let space = merge(graph, limits, &s.clusters[c as usize], &own, id, k < n_direct)?;
-            s.try_join(graph, limits, c, id, space).map(|(space, reads)| (c, space, reads))
+            s.try_join(graph, limits, careful, c, id, space).map(|(space, reads)| (c, space, reads))
         });
         let c = match joined {
             Some((c, space, reads)) => {
@@ -123,6 +124,10 @@ pub fn schedule(graph: &Graph, limits: &Limits) -> Schedule {
         };
         s.of[id as usize] = Some(c);
         s.add_before(c, &before);
+        // What the part brings together may be one kernel altogether.
+        for &other in candidates[..n_direct].iter().filter(|&&other| other != c) {
+            s.try_unite(graph, limits, careful, c, other);
+        }
         for &x in &near {
             if !readers[x as usize].contains(&c) {
                 readers[x as usize].push(c);
@@ -156,14 +161,78 @@ impl Schedule {
         }
     }
 
+    /// Moves the parts of cluster `other` into `c`, where all can be one kernel.
+    fn try_unite(&mut self, graph: &Graph, limits: &Limits, careful: bool, c: u32, other: u32) {
+        let (a, b) = (&self.clusters[c as usize], &self.clusters[other as usize]);
+        let space = match (&a.space, &b.space) {
+            (Space::Map(n), Space::Map(m)) if n == m => a.space.clone(),
+            (Space::Rows(x), Space::Rows(z)) if x == z => a.space.clone(),
+            (Space::Rows(x), Space::Map(n)) if *n == x.outer * x.inner || *n == x.outer => a.space.clone(),
+            _ => return,
+        };
+        // No third cluster may lie between the two.
+        let between = |x: &Cluster, k: u32| {
+            (has(&x.before, other) && has(&a.before, k)) || (has(&x.before, c) && has(&b.before, k))
+        };
+        if b.parts.is_empty() || (0..).zip(&self.clusters).any(|(k, x)| k != c && k != other && between(x, k)) {
+            return;
+        }
+        let mut parts = [a.parts.clone(), b.parts.clone()].concat();
+        parts.sort_unstable();
+        let moved = b.parts.clone();
+        moved.iter().for_each(|&p| self.of[p as usize] = Some(c));
+        match self.fits(graph, limits, careful, c, &parts, &space) {
+            None => moved.iter().for_each(|&p| self.of[p as usize] = Some(other)),
+            Some(reads) => {
+                let gone = &mut self.clusters[other as usize];
+                let before = std::mem::take(&mut gone.before);
+                gone.parts.clear();
+                self.clusters[c as usize].parts = parts;
+                self.clusters[c as usize].reads = reads;
+                for x in &mut self.clusters {
+                    if has(&x.before, other) {
+                        remove(&mut x.before, other);
+                        insert(&mut x.before, c);
+                    }
+                }
+                remove(&mut self.clusters[c as usize].before, c);
+                self.add_before(c, &before);
+            }
+        }
+    }
+
     /// Whether cluster `c` with `id` can be one kernel over `space`, and what it then reads.
-    fn try_join(&self, graph: &Graph, limits: &Limits, c: u32, id: Id, space: Space) -> Option<(Space, Vec<Id>)> {
+    fn try_join(
+        &self,
+        graph: &Graph,
+        limits: &Limits,
+        careful: bool,
+        c: u32,
+        id: Id,
+        space: Space,
+    ) -> Option<(Space, Vec<Id>)> {
         let cluster = &self.clusters[c as usize];
         let parts: Vec<Id> = cluster.parts.iter().copied().chain([id]).collect();
-        let view = |x: Id| self.view(graph, x, c, &space, &parts);
+        if matches!(space, Space::Product(_)) && graph.node(id).dtype.bytes() < 4 {
+            return None;
+        }
+        self.fits(graph, limits, careful, c, &parts, &space).map(|reads| (space, reads))
+    }
+
+    /// Whether `parts` can be one kernel over `space` as cluster `c`, and what it reads.
+    fn fits(
+        &self,
+        graph: &Graph,
+        limits: &Limits,
+        careful: bool,
+        c: u32,
+        parts: &[Id],
+        space: &Space,
+    ) -> Option<Vec<Id>> {
+        let view = |x: Id| self.view(graph, x, c, space, parts);
         let mut e = Express::new(graph, &view, Kind::Loop(empty_loop()));
-        for &part in &parts {
-            part_values(&mut e, graph, &space, part);
+        for &part in parts {
+            part_values(&mut e, graph, space, part);
             if e.misfit || e.kernel.body.len() > BODY_MAX {
                 return None;
             }
@@ -171,6 +240,7 @@ impl Schedule {
         let bindings: usize = e.kernel.buffers.iter().map(|b| windows(limits, b.dtype.bytes() * b.numel)).sum();
         let written: usize = parts
             .iter()
+            .filter(|p| careful || graph.roots.contains(p))
             .map(|&p| windows(limits, graph.node(p).dtype.bytes() * graph.node(p).shape.numel()))
             .sum();
         let faults = usize::from(!e.kernel.faults.is_empty());
@@ -180,7 +250,7 @@ impl Schedule {
         let reads = e.kernel.buffers.iter().map(|b| b.slot as Id).collect();
         // A packed element store shares words with its neighbours: rows must be whole words.
         let packed = |p: &Id| graph.node(*p).dtype.bytes() < 4;
-        if let Space::Rows(rows) = &space
+        if let Space::Rows(rows) = space
             && parts.iter().any(packed)
         {
             let whole = |p: &Id| {
@@ -191,10 +261,7 @@ impl Schedule {
                 return None;
             }
         }
-        if matches!(space, Space::Product(_)) && packed(&id) {
-            return None;
-        }
-        Some((space, reads))
+        Some(reads)
     }
 
     /// How cluster `c`, running over `space` with `parts`, sees node `x`.
@@ -297,7 +364,9 @@ fn merge(graph: &Graph, limits: &Limits, cluster: &Cluster, own: &Space, id: Id,
     let numel = graph.node(id).shape.numel();
     match (&cluster.space, own) {
         (Space::Map(n), Space::Map(m)) if n == m => Some(Space::Map(*n)),
-        (Space::Map(n), Space::Rows(rows)) if *n == rows.outer * rows.inner && !matches!(graph.node(id).op, Op::Fold(_)) => {
+        (Space::Map(n), Space::Rows(rows))
+            if *n == rows.outer * rows.inner && !matches!(graph.node(id).op, Op::Fold(_)) =>
+        {
             // A map has an invocation an element; as columns it would have one a column.
             let keeps_busy = rows.rows || rows.inner <= 64 || limits.target == Target::Cpu;
             (keeps_busy && direct).then(|| own.clone())
@@ -312,7 +381,9 @@ fn merge(graph: &Graph, limits: &Limits, cluster: &Cluster, own: &Space, id: Id,
         }
         (Space::Solo, Space::Solo) => match (&graph.node(cluster.parts[0]).op, &graph.node(id).op) {
             // Outputs of one call of a user's kernel are one launch.
-            (Op::Custom(a), Op::Custom(b)) if a.kernel == b.kernel && graph.node(cluster.parts[0]).src == graph.node(id).src => {
+            (Op::Custom(a), Op::Custom(b))
+                if a.kernel == b.kernel && graph.node(cluster.parts[0]).src == graph.node(id).src =>
+            {
                 Some(Space::Solo)
             }
             _ => None,
@@ -380,7 +451,13 @@ pub fn part_values(e: &mut Express<'_>, graph: &Graph, space: &Space, id: Id) ->
 }
 
 /// The element of window `I` that falls on element `O` of a fold's result, or 0.
-fn fold_value(e: &mut Express<'_>, graph: &Graph, id: Id, spec: &crate::graph::op::WindowSpec, rows: &Rows) -> kernel::ExprId {
+fn fold_value(
+    e: &mut Express<'_>,
+    graph: &Graph,
+    id: Id,
+    spec: &crate::graph::op::WindowSpec,
+    rows: &Rows,
+) -> kernel::ExprId {
     let node = graph.node(id);
     let windows = graph.node(node.src[0]).shape;
     let at = unflatten(node.shape.dims(), &Lin::var(O, rows.outer));
@@ -401,7 +478,13 @@ fn fold_value(e: &mut Express<'_>, graph: &Graph, id: Id, spec: &crate::graph::o
 }
 
 /// Weight and input elements of a convolution: `lhs(O, I, K)` and `rhs(O, K, J)`.
-fn conv_values(e: &mut Express<'_>, graph: &Graph, id: Id, spec: &crate::graph::op::ConvSpec, p: &Product) -> Vec<kernel::ExprId> {
+fn conv_values(
+    e: &mut Express<'_>,
+    graph: &Graph,
+    id: Id,
+    spec: &crate::graph::op::ConvSpec,
+    p: &Product,
+) -> Vec<kernel::ExprId> {
     let node = graph.node(id);
     let (x, w) = (graph.node(node.src[0]).shape, graph.node(node.src[1]).shape);
     let [groups, per_group, columns, depth] = p.extents;

@@ -57,11 +57,11 @@ pub(super) fn rule(y: &Tensor, src: &[Tensor], dy: &Tensor, wanted: &[bool]) -> 
             let interior = spec.step.iter().map(|step| step - 1).collect();
             one(dy.pad_spec(WORD, spec.start.clone(), hi, interior, 0.0.into()))
         }
-        (Op::SliceAt { axis }, [x, start]) => one(zeros(x).update_at(WORD, *axis, dy, start)),
+        (Op::SliceAt { axis }, [x, start]) => one(zeros(x).write_at(WORD, *axis, dy, start)),
         (Op::UpdateAt { axis }, [_, part, start]) => {
             let n = part.dims().get(*axis).copied().unwrap_or(0);
             vec![
-                given!(want(0), dy.update_at(WORD, *axis, &zeros(part), start)),
+                given!(want(0), dy.write_at(WORD, *axis, &zeros(part), start)),
                 given!(want(1), dy.slice_at(WORD, *axis, start, n)),
             ]
         }
@@ -111,6 +111,11 @@ pub(super) fn rule(y: &Tensor, src: &[Tensor], dy: &Tensor, wanted: &[bool]) -> 
             vec![given!(want(0), conv_input(x, w, dy, spec)), given!(want(1), conv_weight(x, w, dy, spec))]
         }
 
+        // One element of each row: a comparison fuses with what is around it, a scatter does not.
+        (Op::Gather { axis, .. }, [x, index]) if index.dims().get(*axis) == Some(&1) => {
+            let places = Tensor::iota(*axis, *x.shape(), x.device());
+            one(places.eq(index).where_(dy, zeros(dy)))
+        }
         (Op::Gather { axis, word }, [x, index]) => {
             one(zeros(x).scatter_axis(word.0, ScatterMode::Add, *axis, index, dy))
         }

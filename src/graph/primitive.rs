@@ -23,7 +23,7 @@ impl Tensor {
             (Op::Expand, [x]) => x.expand_to(WORD, shape),
             (Op::Slice(spec), [x]) => x.slice_spec(WORD, spec.start.clone(), spec.step.clone(), shape.dims()),
             (Op::SliceAt { axis }, [x, start]) => x.slice_at(WORD, axis, start, n(axis)),
-            (Op::UpdateAt { axis }, [x, part, start]) => x.update_at(WORD, axis, part, start),
+            (Op::UpdateAt { axis }, [x, part, start]) => x.write_at(WORD, axis, part, start),
             (Op::Flip(set), [x]) => x.flip_axes(WORD, set),
             (Op::Pad(p), [x]) => x.pad_spec(WORD, p.lo.clone(), p.hi.clone(), p.interior.clone(), p.fill),
             (Op::Concat { axis }, _) => Tensor::concat(WORD, src, axis),

@@ -278,7 +278,8 @@ pub(crate) fn spatial_dims(x: &Tensor) -> &[usize] {
 
 /// How far a kernel of `size` goes beyond its first element.
 fn reach(dilation: usize, size: usize) -> isize {
-    dilation.saturating_mul(size.saturating_sub(1)).min(1 << 40) as isize
+    // A quarter, so that adding paddings cannot overflow; no tensor is that long.
+    dilation.saturating_mul(size.saturating_sub(1)).min(isize::MAX as usize / 4) as isize
 }
 
 fn signed(numbers: &[usize]) -> Vec<isize> {

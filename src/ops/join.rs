@@ -217,6 +217,9 @@ impl Tensor {
     #[track_caller]
     pub fn tile(&self, reps: impl Dims) -> Tensor {
         let reps = checked!(self, "tile", shape_of(&reps));
+        if !self.is_valid() {
+            return self.clone();
+        }
         let mut x = self.clone();
         for _ in self.rank()..reps.rank() {
             x = x.unsqueeze(0);

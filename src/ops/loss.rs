@@ -27,14 +27,15 @@ pub enum Reduce {
 pub struct ClassOptions {
     reduce: Reduce,
     weight: Option<Tensor>,
-    ignore_index: i32,
+    ignore_index: Option<i32>,
     label_smoothing: f64,
 }
 
 impl Default for ClassOptions {
-    /// The mean, all classes alike, the class -100 ignored, no smoothing.
+    /// The mean, all classes alike, none ignored, no smoothing. (PyTorch ignores class -100 unless told
+    /// otherwise; here a row is ignored only on request, and -100 is an id out of range.)
     fn default() -> ClassOptions {
-        ClassOptions { reduce: Reduce::Mean, weight: None, ignore_index: -100, label_smoothing: 0.0 }
+        ClassOptions { reduce: Reduce::Mean, weight: None, ignore_index: None, label_smoothing: 0.0 }
     }
 }
 
@@ -53,7 +54,7 @@ impl ClassOptions {
 
     /// The class id whose rows count as nothing.
     pub fn ignore_index(mut self, ignore_index: i32) -> ClassOptions {
-        self.ignore_index = ignore_index;
+        self.ignore_index = Some(ignore_index);
         self
     }
 
@@ -214,8 +215,10 @@ impl Tensor {
         let row = AxisSet::one(axis);
         let column = self.shape().kept(row);
         let ids = target.cast(DType::I32).to_shape(word, column);
-        let counts = ids.ne(options.ignore_index);
-        let ids = counts.where_(ids, 0);
+        let counts = options.ignore_index.map(|ignored| ids.ne(ignored));
+        // Nothing, where the row is ignored.
+        let counted = |x: &Tensor| counts.as_ref().map_or(x.clone(), |counts| counts.where_(x, 0));
+        let ids = counted(&ids);
         let picked = -self.gather_axis(word, axis, &ids);
         // How much each row's class counts; nothing where it is ignored.
         let share = match &options.weight {
@@ -226,13 +229,13 @@ impl Tensor {
             }
             None => Tensor::constant(Number::Int(1), column, DType::F32, self.device()),
         };
-        let share = counts.where_(share, 0.0);
-        let mut losses = counts.where_(picked, 0.0) * &share;
+        let share = counted(&share);
+        let mut losses = counted(&picked) * &share;
         let smoothing = options.label_smoothing;
         if smoothing > 0.0 {
             let weighted = self.weighted(word, axis, options.weight.as_ref());
             let all = -weighted.reduced(word, Reduction::Sum, row, true) / self.dim(axis as isize).max(1) as f64;
-            losses = losses * (1.0 - smoothing) + counts.where_(all, 0.0) * smoothing;
+            losses = losses * (1.0 - smoothing) + counted(&all) * smoothing;
         }
         if options.reduce == Reduce::Mean {
             let every = AxisSet::all(self.rank());

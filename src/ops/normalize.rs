@@ -13,7 +13,7 @@ impl Tensor {
     /// ```
     /// # use wgrad::prelude::*;
     /// let x = Tensor::new([[1.0, 3.0], [5.0, 5.0]], &Device::cpu());
-    /// let y = x.layer_norm(-1, None, None, 0.0 + 1e-12);
+    /// let y = x.layer_norm(-1, None, None, 1e-12);
     /// assert_eq!(y.to_vec::<f32>()?, [-1.0, 1.0, 0.0, 0.0]);
     /// # Ok::<(), wgrad::Error>(())
     /// ```

@@ -29,7 +29,6 @@ impl Tensor {
     ///
     /// ```
     /// # use wgrad::prelude::*;
-    /// # use wgrad::ops::pad::PadMode;
     /// let x = Tensor::new([1, 2, 3], &Device::cpu());
     /// assert_eq!(x.pad(&[(1, 2)], 0).to_vec::<i32>()?, [0, 1, 2, 3, 0, 0]);
     /// assert_eq!(x.pad(&[(2, 1)], PadMode::Reflect).to_vec::<i32>()?, [3, 2, 1, 2, 3, 2]);

@@ -3,7 +3,7 @@
 //!
 //! Everything is a reduction over windows, which are views.
 
-use crate::dtype::Number;
+use crate::dtype::{DType, Number};
 use crate::graph::op::{Reduction, WindowSpec};
 use crate::graph::tensor::Tensor;
 use crate::ops::conv::{per_axis, spatial_dims};
@@ -199,7 +199,7 @@ impl Tensor {
         });
         let x = pool.operand(self);
         let last = (2 + spatial..2 + 2 * spatial).fold(AxisSet::default(), AxisSet::and);
-        match pool {
+        let y = match pool {
             Pool::Max => {
                 let least = Reduction::Max.identity(x.dtype());
                 x.padded(word, &padding, least).window(word, spec).reduce(word, Reduction::Max, last)
@@ -208,16 +208,16 @@ impl Tensor {
                 let sums = x.padded(word, &padding, Number::Int(0)).window(word, spec.clone());
                 let sums = sums.reduce(word, Reduction::Sum, last);
                 if options.count_include_pad || padding.iter().all(|&p| p == 0) {
-                    let n = spec.size.iter().fold(1, |n: usize, &k| n.saturating_mul(k));
-                    return sums * (1.0 / n as f64);
+                    sums / spec.size.iter().fold(1.0, |n, &k| n * k as f64)
+                } else {
+                    let shape = given!(word, &[self], Shape::new(&[&[1, 1], spatial_dims(self)].concat()));
+                    let ones = Tensor::constant(Number::Int(1), shape, x.dtype(), x.device());
+                    let counts = ones.padded(word, &padding, Number::Int(0)).window(word, spec);
+                    sums / counts.reduce(word, Reduction::Sum, last)
                 }
-                let dims = [&[1, 1], spatial_dims(&x)].concat();
-                let ones =
-                    Tensor::constant(Number::Int(1), given!(word, &[&x], Shape::new(&dims)), x.dtype(), x.device());
-                let counts = ones.padded(word, &padding, Number::Int(0)).window(word, spec);
-                sums / counts.reduce(word, Reduction::Sum, last)
             }
-        }
+        };
+        y.cast(pool.dtype(self))
     }
 
     /// `padding[k]` elements of `fill` on both sides of spatial axis `k`.
@@ -240,7 +240,7 @@ impl Tensor {
         for (k, &out) in size.iter().enumerate() {
             x = x.adapted_axis(word, k + 2, out, pool);
         }
-        x
+        x.cast(pool.dtype(self))
     }
 
     /// `axis` reduced to `out` windows that cover it.
@@ -255,7 +255,7 @@ impl Tensor {
             let split = self.to_dims(word, &[before, &[out, n / out], after].concat());
             return match pool {
                 Pool::Max => split.reduce(word, Reduction::Max, inner),
-                Pool::Mean => split.reduce(word, Reduction::Sum, inner) * (out as f64 / n as f64),
+                Pool::Mean => split.average(word, inner, false),
             };
         }
         let step = given!(word, &[self], whole_steps((n as u64, out as u64), out));
@@ -288,10 +288,15 @@ fn cover(i: &Tensor, (num, den): (i64, i64)) -> (Tensor, Tensor) {
 }
 
 impl Pool {
-    /// What is pooled: means are of floats.
+    /// What is pooled: means are of `f32`, where sums do not overflow.
     #[track_caller]
     fn operand(self, x: &Tensor) -> Tensor {
-        if self == Pool::Mean { x.cast(x.float_dtype()) } else { x.clone() }
+        if self == Pool::Mean { x.wide() } else { x.clone() }
+    }
+
+    /// The dtype of what comes out.
+    fn dtype(self, x: &Tensor) -> DType {
+        if self == Pool::Mean { x.float_dtype() } else { x.dtype() }
     }
 }
 

@@ -271,7 +271,8 @@ impl Tensor {
         for (a, b) in MIDDLE.into_iter().zip(TAILS).skip(1) {
             y = y * &w + middle.where_(a, b);
         }
-        let y = x.abs().eq(1.0).where_(&x * f64::INFINITY, y * &x);
+        let end = x.lt(0.0).where_(f64::NEG_INFINITY, f64::INFINITY);
+        let y = x.abs().eq(1.0).where_(end, y * &x);
         y.cast(self.float_dtype())
     }
 

@@ -13,21 +13,6 @@ pub enum Pick {
     At(isize),
     /// From the first bound up to the second, as Python's `start:end`.
     Span(Option<isize>, Option<isize>),
-    /// From the bound up to an element, which is included.
-    Through(Option<isize>, isize),
-}
-
-impl Pick {
-    /// The bounds of a range gone through forwards or backwards; `None` for an index.
-    fn span(self, forwards: bool) -> Option<(Option<isize>, Option<isize>)> {
-        match self {
-            Pick::At(_) => None,
-            Pick::Span(from, to) => Some((from, to)),
-            // Behind the last element, and before the first, there is no bound to name.
-            Pick::Through(from, last) if forwards => Some((from, (last != -1).then(|| last.saturating_add(1)))),
-            Pick::Through(from, last) => Some((from, (last != 0).then(|| last.saturating_sub(1)))),
-        }
-    }
 }
 
 /// What [`Tensor::slice`] takes: for each axis from the first on a range or an index, in a tuple, an
@@ -69,11 +54,11 @@ macro_rules! integer_slices {
         }
         impl Slices for RangeInclusive<$t> {
             fn picks(&self) -> Vec<Pick> {
-                vec![Pick::Through(Some(bound(*self.start() as i128)), bound(*self.end() as i128))]
+                vec![Pick::Span(Some(bound(*self.start() as i128)), after(*self.end() as i128))]
             }
         }
         impl Slices for RangeToInclusive<$t> {
-            fn picks(&self) -> Vec<Pick> { vec![Pick::Through(None, bound(self.end as i128))] }
+            fn picks(&self) -> Vec<Pick> { vec![Pick::Span(None, after(self.end as i128))] }
         }
     )*};
 }
@@ -137,54 +122,48 @@ impl Tensor {
         let mut gone = AxisSet::default();
         for (axis, pick) in picks.into_iter().enumerate() {
             let n = dims[axis];
-            if let Pick::At(index) = pick {
-                gone = gone.and(axis);
-                (start[axis], dims[axis]) = (checked!(self, "slice", element(self.shape(), axis, index)), 1);
-            } else if let Some((from, to)) = pick.span(true) {
-                let (from, to) = (cut(from.unwrap_or(0), n), to.map_or(n, |to| cut(to, n)));
-                (start[axis], dims[axis]) = (from, to.saturating_sub(from));
-            }
+            (start[axis], dims[axis]) = match pick {
+                Pick::Span(from, to) => span(from, to, n),
+                Pick::At(index) => {
+                    gone = gone.and(axis);
+                    (checked!(self, "slice", element(self.shape(), axis, index)), 1)
+                }
+            };
         }
         let part = self.slice_spec("slice", start, vec![1; self.rank()], &dims);
         part.to_shape("slice", part.shape().without(gone))
     }
 
-    /// A range of one axis in steps, as Python's `start:end:step`: a negative step goes backwards, and
-    /// a bound left out is the end the steps come from or go to.
+    /// Every `step`-th element of a range of one axis; a negative step goes from the range's end to its
+    /// beginning, as Rust's `range.rev().step_by(n)`.
     ///
     /// ```
     /// # use wgrad::prelude::*;
     /// let x = Tensor::arange(0, 7, 1, &Device::cpu());
     /// assert_eq!(x.slice_axis(0, 1.., 2).to_vec::<i32>()?, [1, 3, 5]);
-    /// assert_eq!(x.slice_axis(0, .., -3).to_vec::<i32>()?, [6, 3, 0]);
+    /// assert_eq!(x.slice_axis(0, ..5, -3).to_vec::<i32>()?, [4, 1]);
     /// # Ok::<(), wgrad::Error>(())
     /// ```
     #[track_caller]
     pub fn slice_axis(&self, axis: isize, range: impl Slices, step: isize) -> Tensor {
         let axis = checked!(self, "slice_axis", self.shape().axis(axis));
-        let forwards = step > 0;
-        let (picks, n) = (range.picks(), self.dims()[axis]);
-        let span = if let [pick] = picks[..] { pick.span(forwards) } else { None };
-        let Some((from, to)) = span else {
+        let [Pick::Span(from, to)] = range.picks()[..] else {
             return self.refuse("slice_axis", "takes one range");
         };
         if step == 0 {
             return self.refuse("slice_axis", "a step of 0");
         }
-        // Backwards is forwards on the flipped axis, where element `k` is `n - 1 - k`.
-        let mirrored = |bound: isize| match bound {
-            0.. => n.saturating_sub(1).saturating_sub(bound as usize),
-            _ => (bound.unsigned_abs() - 1).min(n),
+        let n = self.dims()[axis];
+        let (first, len) = span(from, to, n);
+        // Backwards is forwards on the flipped axis.
+        let (x, first) = match step > 0 {
+            true => (self.clone(), first),
+            false => (self.flip_axes("slice_axis", AxisSet::one(axis)), n - first - len),
         };
-        let place = |bound: isize| {
-            if forwards { cut(bound, n) } else { mirrored(bound) }
-        };
-        let (from, to) = (from.map_or(0, place), to.map_or(n, place));
-        let turned = if forwards { AxisSet::default() } else { AxisSet::one(axis) };
         let stride = step.unsigned_abs();
         let (mut start, mut steps, mut dims) = (vec![0; self.rank()], vec![1; self.rank()], self.dims().to_vec());
-        (start[axis], steps[axis], dims[axis]) = (from, stride, to.saturating_sub(from).div_ceil(stride));
-        self.flip_axes("slice_axis", turned).slice_spec("slice_axis", start, steps, &dims)
+        (start[axis], steps[axis], dims[axis]) = (first, stride, len.div_ceil(stride));
+        x.slice_spec("slice_axis", start, steps, &dims)
     }
 
     /// `len` elements of `axis` from `start`, which must all be there.
@@ -238,13 +217,13 @@ impl Tensor {
     /// # use wgrad::prelude::*;
     /// let x = Tensor::arange(0, 5, 1, &Device::cpu());
     /// let start = Tensor::input(2, &Device::cpu());
-    /// assert_eq!(x.write_at(0, &start, &Tensor::new([8, 9], &Device::cpu())).to_vec::<i32>()?, [0, 1, 8, 9, 4]);
+    /// assert_eq!(x.update_at(0, &start, &Tensor::new([8, 9], &Device::cpu())).to_vec::<i32>()?, [0, 1, 8, 9, 4]);
     /// # Ok::<(), wgrad::Error>(())
     /// ```
     #[track_caller]
-    pub fn write_at(&self, axis: isize, start: &Tensor, part: &Tensor) -> Tensor {
-        let axis = checked!(self, "write_at", self.shape().axis(axis));
-        self.update_at("write_at", axis, part, &start.index_for("write_at"))
+    pub fn update_at(&self, axis: isize, start: &Tensor, part: &Tensor) -> Tensor {
+        let axis = checked!(self, "update_at", self.shape().axis(axis));
+        self.write_at("update_at", axis, part, &start.index_for("update_at"))
     }
 
     /// This integer tensor as indices for `word`: in `i32`.
@@ -260,6 +239,17 @@ impl Tensor {
 /// A bound that does not fit stays far out of range.
 fn bound(x: i128) -> isize {
     x.clamp(isize::MIN as i128, isize::MAX as i128) as isize
+}
+
+/// The bound behind an inclusive one; behind the last element there is none.
+fn after(x: i128) -> Option<isize> {
+    (x != -1).then(|| bound(x + 1))
+}
+
+/// The first element and the number of elements of a range of an axis of `n`.
+fn span(from: Option<isize>, to: Option<isize>, n: usize) -> (usize, usize) {
+    let (from, to) = (from.map_or(0, |from| cut(from, n)), to.map_or(n, |to| cut(to, n)));
+    (from, to.saturating_sub(from))
 }
 
 /// A bound of an axis of `n` elements, negative from the end, cut to `0..=n`.

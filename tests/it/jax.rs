@@ -55,7 +55,10 @@ impl Case {
     ) {
         let Some(want) = self.outs.get(kind) else { return };
         for key in self.keys() {
-            let got = draw(&key).to_vec::<T>().unwrap();
+            let got = match draw(&key).to_vec::<T>() {
+                Ok(got) => got,
+                Err(error) => panic!("{}: {error}", self.name),
+            };
             let part = match self.numbers::<usize>("range")[..] {
                 [from, to] => &got[from..to],
                 _ => &got[..],

@@ -2,14 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod arrays;
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
 mod cpu_kernels;
 mod gradients;
 mod jax;
+mod kernels;
 mod ops_basic;
+mod ops_gradients;
 mod ops_nn;
 mod ops_product;
+mod ops_reduce;
 mod oracle;
 mod scalars;
 mod support;
