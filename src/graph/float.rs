@@ -128,11 +128,18 @@ fn tanh(x: f32) -> f32 {
 #[inline(always)]
 fn erf(x: f32) -> f32 {
     let square = x * x;
-    let near = x
-        * poly(
-            square,
-            [1.128_379_1, -0.376_126_26, 0.112_836, -0.026_854_444, 0.005_189_535, -8.020_841e-4, 7.889_119e-5],
-        );
+    let near = x * poly(
+        square,
+        [
+            std::f32::consts::FRAC_2_SQRT_PI,
+            -0.376_126_26,
+            0.112_836,
+            -0.026_854_444,
+            0.005_189_535,
+            -8.020_841e-4,
+            7.889_119e-5,
+        ],
+    );
     let a = if x.abs() > 4.0 { 4.0 } else { x.abs() };
     let q = poly(
         a,
@@ -140,7 +147,7 @@ fn erf(x: f32) -> f32 {
             1.880_402_3e-4,
             -1.129_578_5,
             -0.633_219_9,
-            -0.108_418_576,
+            -0.108_418_58,
             0.025_208_257,
             -0.004_204_562,
             4.413_363_6e-4,
@@ -187,7 +194,9 @@ mod tests {
         assert_eq!([0.0, -0.0, 1.0, inf].map(Real::ln), [-inf, -inf, 0.0, inf]);
         assert_eq!([-inf, -0.0, 0.0, 1e-30, inf].map(Real::tanh), [-1.0, -0.0, 0.0, 1e-30, 1.0]);
         assert_eq!([-inf, -9.0, 0.0, 9.0, inf].map(Real::erf), [-1.0, -1.0, 0.0, 1.0, 1.0]);
-        assert!([Real::exp(nan), Real::ln(nan), Real::ln(-1.0), Real::tanh(nan), Real::erf(nan)].iter().all(|x| x.is_nan()));
+        assert!(
+            [Real::exp(nan), Real::ln(nan), Real::ln(-1.0), Real::tanh(nan), Real::erf(nan)].iter().all(|x| x.is_nan())
+        );
         assert!(Real::tanh(-0.0f32).is_sign_negative() && Real::erf(-0.0f32).is_sign_negative());
     }
 }

@@ -114,7 +114,13 @@ impl Point<'_> {
                     DType::F16 => half::f16::from_f64(wide).to_f32().to_bits(),
                     DType::BF16 => half::bf16::from_f64(wide).to_f32().to_bits(),
                     DType::Bool => u32::from(wide != 0.0),
-                    _ if !from.is_float() => if dtype == DType::U8 { x & 255 } else { x },
+                    _ if !from.is_float() => {
+                        if dtype == DType::U8 {
+                            x & 255
+                        } else {
+                            x
+                        }
+                    }
                     DType::U8 => u32::from(wide as u8),
                     DType::U32 => wide as u32,
                     DType::I32 => wide as i32 as u32,
@@ -174,7 +180,9 @@ fn plain(kernel: &Kernel, buffers: &[Elements]) -> (Vec<Elements>, Vec<usize>) {
                 }
                 for store in &spec.stores {
                     for i in 0..if store.each_element { spec.inner } else { 1 } {
-                        at([o, i, 0, 0], &reduced, &mut |p| out[store.buffer][p.lin(&store.index) as usize] = p.value(store.value));
+                        at([o, i, 0, 0], &reduced, &mut |p| {
+                            out[store.buffer][p.lin(&store.index) as usize] = p.value(store.value)
+                        });
                     }
                 }
             }
@@ -191,7 +199,9 @@ fn plain(kernel: &Kernel, buffers: &[Elements]) -> (Vec<Elements>, Vec<usize>) {
                 }
                 let sum = if spec.dtype.is_float() { (float as f32).to_bits() } else { int };
                 for store in &spec.stores {
-                    at([o, i, j, 0], &[sum], &mut |p| out[store.buffer][p.lin(&store.index) as usize] = p.value(store.value));
+                    at([o, i, j, 0], &[sum], &mut |p| {
+                        out[store.buffer][p.lin(&store.index) as usize] = p.value(store.value)
+                    });
                 }
             }
         }
@@ -673,7 +683,8 @@ fn long_rows_are_shared_by_threads_without_a_trace() {
     for (outer, inner, rows) in [(1, 300_000, true), (2, 150_000, true), (3, 100_000, false), (700, 400, false)] {
         let mut m = Maker::default();
         let x = m.input(rng, DType::F32, outer * inner);
-        let index = if rows { flat(outer, inner) } else { Lin::var(I, inner).times(outer as i64).plus(&Lin::var(O, outer)) };
+        let index =
+            if rows { flat(outer, inner) } else { Lin::var(I, inner).times(outer as i64).plus(&Lin::var(O, outer)) };
         let x = m.load(x, index.clone());
         let mean = m.push(Expr::Reduced(0), DType::F32);
         let off = m.scalar(Scalar::Sub, x, mean, DType::F32);

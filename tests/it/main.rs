@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod arrays;
+mod cpu_kernels;
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
-mod cpu_kernels;
 mod gradients;
 mod jax;
 mod kernels;
