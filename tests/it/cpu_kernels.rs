@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::Arc;
 
+use wgrad::compile::compile;
+use wgrad::compile::graph::Graph;
 use wgrad::compile::index::{Atom, Lin, Var};
 use wgrad::compile::kernel::{
     Access, Buffer, Dot, Expr, ExprId, FaultSite, FoldKind, I, J, K, Kernel, Kind, Loop, O, Reduce, Scan, Scatter,
     Sort, Store,
 };
-use wgrad::device::cpu::{Binding, Pool, Program};
+use wgrad::device::cpu::{Binding, Cpu, Pool, Program};
 use wgrad::dtype::Element;
 use wgrad::graph::op::{Extreme, Reduction, ScatterMode};
 use wgrad::graph::scalar::Scalar;
@@ -726,12 +728,13 @@ fn copy(n: usize) -> (Kernel, Vec<Elements>) {
 
 #[test]
 fn wrong_kernels_are_errors() {
-    let broken: [fn(&mut Kernel); 7] = [
+    let broken: [fn(&mut Kernel); 8] = [
         |k| k.body[0] = Expr::Load { buffer: 9, index: Lin::default(), mask: None },
         |k| k.body[0] = Expr::Bitcast(0),
         |k| k.body[0] = Expr::Reduced(0),
         |k| k.body[0] = Expr::Load { buffer: 0, index: Lin::var(K, 9), mask: None },
         |k| k.body[0] = Expr::Checked { value: 0, bound: 1, mask: None, fault: 0 },
+        |k| k.body[0] = Expr::Index(Lin::var(99, 9)),
         |k| k.dtypes.clear(),
         |k| k.buffers[1].access = Access::Read,
     ];
@@ -757,11 +760,27 @@ fn wrong_kernels_are_errors() {
 
 #[test]
 fn a_steady_loop_allocates_nothing() {
-    let cpu = Device::cpu();
-    let x = Tensor::ones([300, 70], &cpu);
+    let x = Tensor::ones([300, 70], &Device::cpu());
     x.realize().unwrap();
-    for _ in 0..20 {
-        let y = (&x * 2.0).softmax(-1).matmul(&x.transpose(0, 1)).sum(..);
-        assert!((y.item::<f32>().unwrap() - 300.0 * 300.0).abs() < 1.0);
-    }
+    let sum = (&x * 2.0).softmax(-1).matmul(&x.transpose(0, 1)).sum(..);
+    let (graph, _) = Graph::flatten(&[sum, &x * 3.0]);
+    let cpu = Cpu::default();
+    let plan = compile(&graph, &cpu.limits());
+    let programs = cpu.prepare(&plan).unwrap();
+    let leaf = cpu.upload(&f32::to_bytes(&[1.0; 300 * 70])).unwrap();
+    let step = || {
+        let outcome = cpu.run(&plan, &programs, std::slice::from_ref(&leaf), &[]).unwrap();
+        assert!(outcome.faults.is_empty());
+        let sum = f32::from_bits(outcome.outputs[0].words()[0]);
+        assert!((sum - 300.0 * 300.0).abs() < 1.0, "{sum}");
+    };
+    on_threads(1, || {
+        step();
+        let first = cpu.usage();
+        (0..10).for_each(|_| step());
+        assert_eq!(cpu.usage(), first);
+        assert!(first.pooled > 0 && first.live < first.peak);
+        cpu.trim();
+        assert_eq!(cpu.usage().pooled, 0);
+    });
 }

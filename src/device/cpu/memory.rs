@@ -302,6 +302,7 @@ impl<'a> View<'a> {
     }
 
     /// The address of a word, for a matrix product that reads or writes from there on.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn pointer(&self, at: i64) -> *mut f32 {
         self.start.cast::<f32>().wrapping_offset(at.wrapping_sub(self.origin as i64) as isize)
     }
