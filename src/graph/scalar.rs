@@ -518,7 +518,7 @@ scalar_table! {
     Maximum maximum(x, z): Number {
         wgsl: "max_($0, $1)", wgsl_int: "max($0, $1)", needs: ["minmax"],
         float: x.greater(z), int: x.max(z),
-        grad: |x, z, y, dy| [dy * share(x, z, y), dy * share(z, x, y)],
+        grad: |x, z, y, dy| [dy * share(x, z), dy * share(z, x)],
         example: [0.5, 2.0] => 2.0,
         test: -3.0..3.0, 0.0,
     }
@@ -526,7 +526,7 @@ scalar_table! {
     Minimum minimum(x, z): Number {
         wgsl: "min_($0, $1)", wgsl_int: "min($0, $1)", needs: ["minmax"],
         float: x.lesser(z), int: x.min(z),
-        grad: |x, z, y, dy| [dy * share(x, z, y), dy * share(z, x, y)],
+        grad: |x, z, y, dy| [dy * share(z, x), dy * share(x, z)],
         example: [0.5, 2.0] => 0.5,
         test: -3.0..3.0, 0.0,
     }
@@ -656,9 +656,10 @@ scalar_table! {
     }
 }
 
-/// The share of the gradient of `y = max(x, z)` or `min(x, z)` that goes to `x`: 1, 0, or a half.
-fn share(x: &Tensor, z: &Tensor, y: &Tensor) -> Tensor {
-    x.eq(z).where_(0.5, x.eq(y).cast(y.dtype())).cast(y.dtype())
+/// The share of the gradient that goes to the greater of `x` and `z` when that is `x`: 1, 0, or a
+/// half. Not by comparison with the result, which another kernel may have computed to another bit.
+fn share(x: &Tensor, z: &Tensor) -> Tensor {
+    x.eq(z).where_(0.5, x.gt(z).cast(x.dtype())).cast(x.dtype())
 }
 
 /// Results as bits.

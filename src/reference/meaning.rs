@@ -487,9 +487,9 @@ fn conv<T: Elem>(x: &[T], x_dims: &[usize], w: &[T], w_dims: &[usize], y_dims: &
         for inner in 0..c {
             let plane = (image * x_dims[1] + group * c + inner) * area;
             for (tap, meet) in meet[out * taps..][..taps].iter().enumerate() {
-                if let Some(at) = meet {
-                    y = y.plus(x[plane + at].times(w[(channel * c + inner) * taps + tap]));
-                }
+                // Zeros around and between count too: they make a NaN of an infinite weight.
+                let x = meet.map_or(T::default(), |at| x[plane + at]);
+                y = y.plus(x.times(w[(channel * c + inner) * taps + tap]));
             }
         }
         y

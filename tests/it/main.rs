@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod agree;
 mod arrays;
+mod compare;
 mod cpu_kernels;
+mod devices;
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
 mod gradients;
@@ -15,6 +18,8 @@ mod ops_nn;
 mod ops_product;
 mod ops_reduce;
 mod oracle;
+mod random_graphs;
 mod scalars;
 mod support;
+mod tidy;
 mod torch;
