@@ -138,7 +138,8 @@ mod float {
     }
 }
 
-#[cfg(all(test, not(target_arch = "wasm32")))]
+#[cfg(not(target_arch = "wasm32"))]
+#[cfg(test)]
 mod tests {
     use super::{Matrix, multiply, multiply_packed};
 
