@@ -443,7 +443,7 @@ impl Gen<'_> {
     fn moved(&mut self, v: &Val) -> Tensor {
         let dims = v.x.dims().to_vec();
         let (rank, dtype) = (dims.len(), v.x.dtype());
-        let mut each = |g: &mut Self, f: &dyn Fn(&mut Rng, usize) -> usize| -> Vec<usize> {
+        let each = |g: &mut Self, f: &dyn Fn(&mut Rng, usize) -> usize| -> Vec<usize> {
             dims.iter().map(|&n| f(&mut g.rng, n)).collect()
         };
         match self.rng.below(12) {
