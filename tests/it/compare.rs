@@ -187,9 +187,8 @@ fn marks(runs: &[Evaluation], n: usize, got: &Values, root: &Tensor, base: f64) 
         }
         Values::Float(got) => {
             let all: Vec<&[f64]> = all.iter().map(|v| if let Values::Float(v) = v { &v[..] } else { &[] }).collect();
-            let spread: Vec<f64> = (0..got.len())
-                .map(|k| all.iter().map(|run| distance(all[0][k], run[k])).fold(0.0, f64::max))
-                .collect();
+            let spread: Vec<f64> =
+                (0..got.len()).map(|k| all.iter().map(|run| distance(all[0][k], run[k])).fold(0.0, f64::max)).collect();
             let (size, usual) = (rms(all[0]), rms(&spread));
             let mark = |(k, &got): (usize, &f64)| {
                 let want = all[0][k];
@@ -298,7 +297,12 @@ fn report(what: &str, device: &Device, fact: &str, roots: &[Tensor]) -> String {
             let shader = wgrad::compile::wgsl::emit(&step.kernel, &limits);
             let file = folder.join(format!("{}-{k}.wgsl", what.replace(|c: char| !c.is_ascii_alphanumeric(), "_")));
             let written = std::fs::write(&file, &shader.text).is_ok();
-            let _ = writeln!(text, "kernel {k} {}: {}", step.kernel.name, if written { file.display().to_string() } else { shader.text });
+            let _ = writeln!(
+                text,
+                "kernel {k} {}: {}",
+                step.kernel.name,
+                if written { file.display().to_string() } else { shader.text }
+            );
         }
     }
     text

@@ -4,9 +4,7 @@
 
 use wgrad::graph::Op;
 use wgrad::graph::Scalar;
-use wgrad::graph::op::{
-    ConvSpec, Extreme, PadSpec, Perm, Reduction, ScatterMode, SliceSpec, WindowSpec, Word,
-};
+use wgrad::graph::op::{ConvSpec, Extreme, PadSpec, Perm, Reduction, ScatterMode, SliceSpec, WindowSpec, Word};
 use wgrad::graph::scalar::Family;
 use wgrad::prelude::*;
 use wgrad::shape::AxisSet;
@@ -35,8 +33,12 @@ fn run(device: &Device) {
     for seed in seeds {
         match disagreement(&format!("SEED={seed}"), device, &|device| graph(seed, device)) {
             Ok(found) => {
-                if std::env::var("SHOW").is_ok() { eprintln!("{}", wgrad::compile::graph::Graph::flatten(&graph(seed, device).roots).0); }
-                if found.skipped > 0 { eprintln!("SKIP {seed} {} of {}", found.skipped, found.skipped + found.compared); }
+                if std::env::var("SHOW").is_ok() {
+                    eprintln!("{}", wgrad::compile::graph::Graph::flatten(&graph(seed, device).roots).0);
+                }
+                if found.skipped > 0 {
+                    eprintln!("SKIP {seed} {} of {}", found.skipped, found.skipped + found.compared);
+                }
                 tally.add(found)
             }
             Err(text) => {
@@ -268,7 +270,8 @@ impl Gen<'_> {
             return x;
         }
         let (middle, half) = ((lo + hi) / 2.0, (hi - lo) / 2.0 * 0.95);
-        let unit = if self.chance(50) { (x * (1.0 / v.size.max(1.0))).sin() } else { (x * (1.5 / v.size.max(1.0))).tanh() };
+        let unit =
+            if self.chance(50) { (x * (1.0 / v.size.max(1.0))).sin() } else { (x * (1.5 / v.size.max(1.0))).tanh() };
         unit * half + middle
     }
 
@@ -373,7 +376,8 @@ impl Gen<'_> {
             let size = if spec.family == Family::Compare { 1.0 } else { 4e9 };
             return Val { x: self.prim(Op::Scalar(row), &[&v.x, &z], &[], DType::F32), size };
         }
-        if self.chance(10) && matches!(row, Scalar::Add | Scalar::Sub | Scalar::Mul | Scalar::Maximum | Scalar::Minimum) {
+        if self.chance(10) && matches!(row, Scalar::Add | Scalar::Sub | Scalar::Mul | Scalar::Maximum | Scalar::Minimum)
+        {
             let c = self.rng.uniform(-2.0..2.0);
             let c = v.x.full_like(c);
             return Val { x: self.prim(Op::Scalar(row), &[&v.x, &c], &[], DType::F32), size: v.size * 2.0 + 2.0 };
@@ -383,7 +387,10 @@ impl Gen<'_> {
             || spec.family == Family::Compare;
         if tame || self.chance(4) {
             let (a, b) = ((-v.size, v.size), (-w.size, w.size));
-            return Val { x: self.prim(Op::Scalar(row), &[&v.x, &w.x], &[], DType::F32), size: self.size_of(row, a, b) };
+            return Val {
+                x: self.prim(Op::Scalar(row), &[&v.x, &w.x], &[], DType::F32),
+                size: self.size_of(row, a, b),
+            };
         }
         let (x, z) = (self.within(&v, domain.0, domain.1), self.within(&w, domain.0, domain.1));
         Val { x: self.prim(Op::Scalar(row), &[&x, &z], &[], DType::F32), size: self.size_of(row, domain, domain) }
