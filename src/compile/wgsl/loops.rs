@@ -34,8 +34,12 @@ pub fn looped(text: &mut Text<'_>, l: &Loop, limits: &Limits) -> u64 {
     if l.reduces.is_empty() && l.inner == 1 {
         return map(text, l);
     }
-    let shared = limits.target == Target::Gpu && l.rows && l.inner >= 64;
-    let lanes = if shared { (l.inner as u64 / 4).next_power_of_two().clamp(32, 256) } else { 1 };
+    // The widest workgroup that has room for every reduction's shares.
+    let words: u64 = l.reduces.iter().map(|r| if matches!(r.fold, FoldKind::Arg(_)) { 2 } else { 1 }).sum();
+    let room = (u64::from(limits.workgroup_bytes_max) / (4 * words.max(1))).min(u64::from(limits.invocations_max));
+    let widest = (1 << room.max(1).ilog2()).min(256);
+    let shared = limits.target == Target::Gpu && l.rows && l.inner >= 64 && widest >= 32;
+    let lanes = if shared { (l.inner as u64 / 4).next_power_of_two().clamp(32, widest) } else { 1 };
     let rows_a_group = if l.outer >= 4096 || limits.target == Target::Gpu { WORKGROUP } else { 8 };
     if shared {
         shared_memory(text, l, lanes);
