@@ -145,8 +145,13 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
             let Some(&most) = node.src.iter().filter(|&&s| !p.settled(s)).max_by_key(|&&s| p.reads[s as usize]) else {
                 break;
             };
+            let before = p.reads[k];
             p.store(most);
             p.sum(id, limits);
+            if p.reads[k] >= before {
+                // A view of a leaf: no kernel could read less.
+                break;
+            }
         }
         let again = users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX;
         if again && node.dtype.bytes() < 4 && !is_hero(graph, id) {

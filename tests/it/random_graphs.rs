@@ -2,6 +2,7 @@
 //!
 //! `SEED=7` replays one graph, `GRAPHS=100` says how many (from `SEED` on, when both are given).
 
+use wgrad::compile::plan::{Limits, Target};
 use wgrad::graph::Op;
 use wgrad::graph::Scalar;
 use wgrad::graph::op::{
@@ -11,7 +12,7 @@ use wgrad::graph::scalar::Family;
 use wgrad::prelude::*;
 use wgrad::shape::AxisSet;
 
-use crate::compare::{Case, Tally, disagreement};
+use crate::compare::{Case, How, Tally, disagreement};
 use crate::devices::devices_for_faults;
 use crate::support::Rng;
 
@@ -26,16 +27,16 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn run(device: &Device) {
+fn run(how: &How) {
     let first = number("SEED");
     let count = number("GRAPHS").unwrap_or(if first.is_some() { 1 } else { GRAPHS });
     let seeds = first.unwrap_or(0)..first.unwrap_or(0) + count;
     let mut tally = Tally::default();
     let mut wrong = Vec::new();
     for seed in seeds {
-        match disagreement(&format!("SEED={seed}"), device, &|device| graph(seed, device)) {
+        match disagreement(&format!("SEED={seed}"), how, &|device| graph(seed, device)) {
             Ok(found) => {
-                if std::env::var("SHOW").is_ok() { eprintln!("{}", wgrad::compile::graph::Graph::flatten(&graph(seed, device).roots).0); }
+                if std::env::var("SHOW").is_ok() { eprintln!("{}", wgrad::compile::graph::Graph::flatten(&graph(seed, &Device::cpu()).roots).0); }
                 if found.skipped > 0 { eprintln!("SKIP {seed} {} of {}", found.skipped, found.skipped + found.compared); }
                 tally.add(found)
             }
@@ -46,19 +47,46 @@ fn run(device: &Device) {
         }
     }
     assert!(wrong.is_empty(), "graphs that disagree, by seed: {wrong:?}");
-    eprintln!("{device}: {tally:?}");
+    eprintln!("{how}: {tally:?}");
     tally.check();
 }
 
 #[test]
 fn the_cpu_agrees_on_random_graphs() {
-    run(&Device::cpu());
+    run(&How::Realize(Device::cpu()));
 }
 
 #[test]
 fn a_gpu_agrees_on_random_graphs() {
     let (devices, _turn) = devices_for_faults();
-    devices.iter().skip(1).for_each(run);
+    devices.into_iter().skip(1).for_each(|device| run(&How::Realize(device)));
+}
+
+#[test]
+fn the_cpu_runs_plans_for_a_gpu() {
+    run(&How::Foreign(Device::cpu(), narrow(Target::Gpu).into()));
+    run(&How::Foreign(Device::cpu(), narrow(Target::SoftwareGpu).into()));
+}
+
+#[test]
+fn a_software_gpu_runs_plans_for_a_real_one() {
+    let (devices, _turn) = devices_for_faults();
+    devices.into_iter().skip(1).for_each(|device| run(&How::Foreign(device, narrow(Target::Gpu).into())));
+}
+
+/// The least a GPU may have, and bindings so short that most tensors need several.
+fn narrow(target: Target) -> Limits {
+    Limits {
+        target,
+        buffers_max: 7,
+        binding_bytes_max: 16384,
+        buffer_bytes_max: u64::MAX,
+        invocations_max: 256,
+        workgroup_bytes_max: 16384,
+        groups_max: 65535,
+        sort_block: 16,
+        memory_bytes_max: u64::MAX,
+    }
 }
 
 /// A tensor whose elements are usually within `size` of 0.
