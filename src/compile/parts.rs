@@ -136,27 +136,26 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
         let k = id as usize;
         let node = graph.node(id);
         if let Some(compared) = extreme_of(graph, id) {
-            p.store(compared);
+            p.store(compared, limits);
         }
-        p.demand(id, &users);
+        p.demand(id, &users, limits);
         p.sum(id, limits);
         while p.reads[k] > reads_max {
             // The operand that reads most is stored instead, until the rest fits.
             let Some(&most) = node.src.iter().filter(|&&s| !p.settled(s)).max_by_key(|&&s| p.reads[s as usize]) else {
                 break;
             };
-            let before = p.reads[k];
-            p.store(most);
-            p.sum(id, limits);
-            if p.reads[k] >= before {
-                // A view of a leaf: no kernel could read less.
+            if !p.store(most, limits) {
                 break;
             }
+            p.sum(id, limits);
         }
         let again = users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX;
         if again && node.dtype.bytes() < 4 && !is_hero(graph, id) {
             // A packed value cannot be stored beside a product; what it is computed from can.
-            node.src.iter().for_each(|&s| p.store(s));
+            for &s in &node.src {
+                p.store(s, limits);
+            }
             p.sum(id, limits);
         }
         if is_hero(graph, id) {
@@ -165,7 +164,7 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
             p.part[k] = true;
         } else if users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX && !matches!(node.op, Op::Data) {
             // A view used twice: what it views is computed once.
-            p.store(id);
+            p.store(id, limits);
             p.sum(id, limits);
         }
     }
@@ -211,19 +210,25 @@ impl Choice<'_> {
             || matches!(self.graph.node(x).op, Op::Data | Op::Const(_) | Op::Input(_) | Op::Iota { .. })
     }
 
-    /// Makes a part of `x`, or of what it is a view of.
-    fn store(&mut self, x: Id) {
+    /// Makes a part of `x`, or of what it is a view of; false when that is nothing new.
+    fn store(&mut self, x: Id, limits: &Limits) -> bool {
+        let mut views = Vec::new();
         let mut x = x;
         while weight(self.graph, x) == 0 && !self.settled(x) && self.graph.node(x).src.len() == 1 {
+            views.push(x);
             x = self.graph.src(x, 0);
         }
-        if !self.settled(x) {
-            self.part[x as usize] = true;
+        if self.settled(x) {
+            return false;
         }
+        self.part[x as usize] = true;
+        // What the views cost was counted before.
+        views.iter().rev().for_each(|&view| self.sum(view, limits));
+        true
     }
 
     /// Stores operands that `id` would compute many times over.
-    fn demand(&mut self, id: Id, users: &[u32]) {
+    fn demand(&mut self, id: Id, users: &[u32], limits: &Limits) {
         let node = self.graph.node(id);
         let numel = node.shape.numel();
         for (k, &s) in node.src.iter().enumerate() {
@@ -248,7 +253,7 @@ impl Choice<'_> {
                 _ => false,
             };
             if dear && !self.settled(s) {
-                self.store(s);
+                self.store(s, limits);
             }
         }
         // What a stored operand no longer costs is seen by `sum`.

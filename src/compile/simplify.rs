@@ -153,6 +153,17 @@ impl Pass {
                 node.src.retain(|&s| self.out.node(s).shape.numel() > 0);
                 match node.src[..] {
                     [only] => only,
+                    // A kernel binds only so many buffers: long joins are made of shorter ones.
+                    _ if node.src.len() > 4 => {
+                        let parts = node.src.chunks(4).map(|part| part.to_vec()).collect::<Vec<_>>();
+                        let mut joined = Vec::with_capacity(parts.len());
+                        for src in parts {
+                            let n = src.iter().map(|&s| self.out.node(s).shape.dims()[axis]).sum();
+                            let shape = node.shape.with(axis, n).unwrap_or(node.shape);
+                            joined.push(self.derived(&node, Op::Concat { axis }, src, shape, node.dtype));
+                        }
+                        self.make(Node { op: Op::Concat { axis }, src: joined, ..node })
+                    }
                     _ => {
                         node.op = Op::Concat { axis };
                         self.intern(node)

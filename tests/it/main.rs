@@ -20,4 +20,5 @@ mod oracle;
 mod random_graphs;
 mod scalars;
 mod support;
+mod tidy;
 mod torch;

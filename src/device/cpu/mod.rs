@@ -15,8 +15,6 @@ mod loops;
 mod memory;
 mod product;
 mod program;
-#[cfg(test)]
-mod tests;
 mod threads;
 
 pub use memory::{Binding, Memory, Pool, Usage};
