@@ -12,8 +12,10 @@ mod explain;
 pub mod gpu;
 mod memory;
 pub mod realize;
+mod verify;
 
 pub use custom::{CustomKernel, CustomKernelBuilder};
+pub use verify::{Verified, Verify};
 pub use explain::{Explanation, explain};
 #[cfg(feature = "gpu")]
 pub use gpu::adapter::GpuOptions;
