@@ -98,7 +98,14 @@ fn extreme_of(graph: &Graph, id: Id) -> Option<Id> {
     let moves = |op: &Op| {
         matches!(
             op,
-            Op::Reshape | Op::Permute(_) | Op::Expand | Op::Slice(_) | Op::Flip(_) | Op::Window(_) | Op::Cast | Op::Fence(_)
+            Op::Reshape
+                | Op::Permute(_)
+                | Op::Expand
+                | Op::Slice(_)
+                | Op::Flip(_)
+                | Op::Window(_)
+                | Op::Cast
+                | Op::Fence(_)
         )
     };
     let extreme = |op: &Op| matches!(op, Op::Reduce(kind, _) | Op::Scan(kind, _) if matches!(kind, Reduction::Max | Reduction::Min));

@@ -86,6 +86,11 @@ impl How {
         }
     }
 
+    /// Whether shaders compute, which may assume that there are no NaNs and no infinities.
+    pub fn shades(&self) -> bool {
+        *self.device() != Device::cpu()
+    }
+
     /// The elements of `roots`, which are on the device, and the faults that came out.
     fn run(&self, roots: &[Tensor]) -> Result<(Vec<Values>, Vec<Error>), Error> {
         let mut faults = Vec::new();
@@ -210,11 +215,11 @@ fn compare(truth: &[Tensor], leaves: &[Tensor], how: &How, roots: &[Tensor]) -> 
     let mut tally = Tally::default();
     for (n, (root, got)) in roots.iter().zip(&found).enumerate() {
         let base = tolerance(&truth[n]);
-        let mut marks = marks(&runs, n, got, root, base);
+        let mut marks = marks(&runs, n, got, root.dtype(), how.shades(), base);
         let mut salt = 2;
         while marks.iter().any(|mark| matches!(mark, Mark::Wrong(_))) && salt < 2 + RETRIES {
             runs.push(run(Rounding::Some(salt), [base, 0.0, NUDGE][salt as usize % 3], salt)?);
-            marks = self::marks(&runs, n, got, root, base);
+            marks = self::marks(&runs, n, got, root.dtype(), how.shades(), base);
             salt += 1;
         }
         runs.truncate(3);
@@ -246,9 +251,7 @@ enum Mark {
 }
 
 /// Compares root `n` with what all `runs` found.
-fn marks(runs: &[Evaluation], n: usize, got: &Values, root: &Tensor, base: f64) -> Vec<Mark> {
-    let dtype = root.dtype();
-    let shader = *root.device() != Device::cpu();
+fn marks(runs: &[Evaluation], n: usize, got: &Values, dtype: DType, shader: bool, base: f64) -> Vec<Mark> {
     let all: Vec<&Values> = runs.iter().map(|run| &run.values[n]).collect();
     match got {
         Values::Bits(got) => {
@@ -269,9 +272,8 @@ fn marks(runs: &[Evaluation], n: usize, got: &Values, root: &Tensor, base: f64) 
         }
         Values::Float(got) => {
             let all: Vec<&[f64]> = all.iter().map(|v| if let Values::Float(v) = v { &v[..] } else { &[] }).collect();
-            let spread: Vec<f64> = (0..got.len())
-                .map(|k| all.iter().map(|run| distance(all[0][k], run[k])).fold(0.0, f64::max))
-                .collect();
+            let spread: Vec<f64> =
+                (0..got.len()).map(|k| all.iter().map(|run| distance(all[0][k], run[k])).fold(0.0, f64::max)).collect();
             let (size, usual) = (rms(all[0]), rms(&spread));
             let mark = |(k, &got): (usize, &f64)| {
                 let want = all[0][k];

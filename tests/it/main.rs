@@ -6,6 +6,7 @@ mod agree;
 mod arrays;
 mod compare;
 mod devices;
+mod generate;
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
 mod gradients;
