@@ -348,6 +348,7 @@ impl fmt::Display for Atom {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

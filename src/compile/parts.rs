@@ -165,9 +165,8 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
             }
             p.sum(id, limits);
         }
-        if is_hero(graph, id) {
-            p.part[k] = true;
-        } else if p.size[k] > INLINE_MAX || (users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX && weight(graph, id) > 0) {
+        let dear = p.size[k] > INLINE_MAX || (users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX && weight(graph, id) > 0);
+        if dear || is_hero(graph, id) {
             p.part[k] = true;
         } else if users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX && !matches!(node.op, Op::Data) {
             // A view used twice: what it views is computed once.

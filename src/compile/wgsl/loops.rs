@@ -322,7 +322,7 @@ pub fn dot(text: &mut Text<'_>, d: &Dot, limits: &Limits) -> u64 {
     text.global(&format!("fn depth() -> u32 {{ return {}u + (meta_.inf & 1u); }}", d.k));
     text.global("fn first_group() -> u32 { return meta_.first; }");
     let guard = |text: &mut Text<'_>, v: &str, n: usize, value: &str| {
-        if tiled && n % 8 != 0 {
+        if tiled && !n.is_multiple_of(8) {
             text.line(&format!("if ({v} >= {n}u) {{ return{value}; }}"));
         }
     };

@@ -256,7 +256,7 @@ impl Sorting {
         let fits =
             |at: usize| kernel.buffers.get(at).is_some_and(|buffer| buffer.numel >= numel && buffer.dtype.bytes() == 4);
         if spec.stride == 0
-            || spec.lines % spec.stride != 0
+            || !spec.lines.is_multiple_of(spec.stride)
             || !used.into_iter().flatten().all(fits)
             || (spec.merge > 0 && spec.runs.is_none())
         {
