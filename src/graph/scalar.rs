@@ -21,6 +21,7 @@
 
 use std::ops::Range;
 
+use crate::graph::float::Real;
 use crate::graph::tensor::{Operand, Tensor};
 
 /// What a row says about an op besides its name.
@@ -299,7 +300,7 @@ scalar_table! {
     /// `e^x`.
     Exp exp(x): Float {
         wgsl: "exp($0)",
-        float: x.exp(),
+        float: Real::exp(x),
         grad: |x, y, dy| [dy * y],
         example: [0.5] => 1.648721,
         test: -3.0..3.0, 1e-6,
@@ -315,7 +316,7 @@ scalar_table! {
     /// The natural logarithm.
     Ln ln(x): Float {
         wgsl: "log($0)",
-        float: x.ln(),
+        float: Real::ln(x),
         grad: |x, y, dy| [dy / x],
         example: [0.5] => -0.693147,
         test: 0.1..5.0, 2e-6,
@@ -437,7 +438,7 @@ scalar_table! {
     /// The hyperbolic tangent.
     Tanh tanh(x): Float {
         wgsl: "tanh_($0)", needs: ["tanh"],
-        float: x.tanh(),
+        float: Real::tanh(x),
         grad: |x, y, dy| [dy * (1.0 - y * y)],
         example: [0.5] => 0.462117,
         test: -3.0..3.0, 4e-6,
@@ -705,35 +706,6 @@ impl Wide for bool {
         f64::from(u8::from(self))
     }
 }
-
-/// What rows say of floats that `f32` and `f64` lack.
-trait Real {
-    fn erf(self) -> Self;
-    fn floor_rem(self, z: Self) -> Self;
-    fn greater(self, z: Self) -> Self;
-    fn lesser(self, z: Self) -> Self;
-}
-
-macro_rules! real {
-    ($($t:ident $erf:path),*) => {$(
-        impl Real for $t {
-            fn erf(self) -> $t {
-                $erf(self)
-            }
-            fn floor_rem(self, z: $t) -> $t {
-                let r = self % z;
-                if r != 0.0 && (r < 0.0) != (z < 0.0) { r + z } else { r }
-            }
-            fn greater(self, z: $t) -> $t {
-                if self.is_nan() || self > z { self } else { z }
-            }
-            fn lesser(self, z: $t) -> $t {
-                if self.is_nan() || self < z { self } else { z }
-            }
-        }
-    )*};
-}
-real!(f32 libm::erff, f64 libm::erf);
 
 /// What rows say of integers that `i32` and `u32` lack or name apart.
 trait Whole: Sized {

@@ -5,6 +5,7 @@
 mod agree;
 mod arrays;
 mod compare;
+mod cpu_kernels;
 mod devices;
 mod generate;
 #[cfg(feature = "gpu")]

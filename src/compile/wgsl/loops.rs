@@ -237,7 +237,7 @@ fn in_pieces(r: &Reduce) -> bool {
 fn better(text: &mut Text<'_>, extreme: Extreme, x: &str, best: &str, dtype: DType) -> String {
     let sign = if extreme == Extreme::Max { ">" } else { "<" };
     if !dtype.is_float() {
-        return format!("{x} {sign} {best}");
+        return format!("({x} {sign} {best})");
     }
     text.lib("minmax");
     format!("(!is_nan({best}) && (is_nan({x}) || {x} {sign} {best}))")
