@@ -22,7 +22,7 @@ fn rhs4(o: u32, k: u32, j: u32) -> vec4<f32> { let p = k * 8u + j; return vec4<f
 fn store(o: u32, i: u32, j: u32, value: f32) { y[i * 8u + j] = value; }
 // -- end of parameters --
 
-fn store4(o: u32, i: u32, j: u32, value: vec4<elem>) {
+fn store_four(o: u32, i: u32, j: u32, value: vec4<elem>) {
     store(o, i, j, value.x);
     store(o, i, j + 1u, value.y);
     store(o, i, j + 2u, value.z);
@@ -74,12 +74,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         let x7 = lhs(o, i + 7u, k);
         a7 += x7 * left; b7 += x7 * right;
     }
-    store4(o, i, j, a0); store4(o, i, j + 4u, b0);
-    store4(o, i + 1u, j, a1); store4(o, i + 1u, j + 4u, b1);
-    store4(o, i + 2u, j, a2); store4(o, i + 2u, j + 4u, b2);
-    store4(o, i + 3u, j, a3); store4(o, i + 3u, j + 4u, b3);
-    store4(o, i + 4u, j, a4); store4(o, i + 4u, j + 4u, b4);
-    store4(o, i + 5u, j, a5); store4(o, i + 5u, j + 4u, b5);
-    store4(o, i + 6u, j, a6); store4(o, i + 6u, j + 4u, b6);
-    store4(o, i + 7u, j, a7); store4(o, i + 7u, j + 4u, b7);
+    store_four(o, i, j, a0); store_four(o, i, j + 4u, b0);
+    store_four(o, i + 1u, j, a1); store_four(o, i + 1u, j + 4u, b1);
+    store_four(o, i + 2u, j, a2); store_four(o, i + 2u, j + 4u, b2);
+    store_four(o, i + 3u, j, a3); store_four(o, i + 3u, j + 4u, b3);
+    store_four(o, i + 4u, j, a4); store_four(o, i + 4u, j + 4u, b4);
+    store_four(o, i + 5u, j, a5); store_four(o, i + 5u, j + 4u, b5);
+    store_four(o, i + 6u, j, a6); store_four(o, i + 6u, j + 4u, b6);
+    store_four(o, i + 7u, j, a7); store_four(o, i + 7u, j + 4u, b7);
 }

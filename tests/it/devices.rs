@@ -31,6 +31,18 @@ pub fn devices_for_faults() -> (Vec<Device>, std::sync::MutexGuard<'static, ()>)
     (std::iter::once(Device::cpu()).chain(gpu_for_faults()).collect(), turn)
 }
 
+/// As [`gpu`], but nobody else has it: what it counts is the caller's alone.
+#[cfg(feature = "gpu")]
+pub fn own_gpu() -> Option<Device> {
+    open()
+}
+
+/// There is none without the feature.
+#[cfg(not(feature = "gpu"))]
+pub fn own_gpu() -> Option<Device> {
+    None
+}
+
 #[cfg(feature = "gpu")]
 fn gpu_for_faults() -> Option<Device> {
     static GPU: std::sync::OnceLock<Option<Device>> = std::sync::OnceLock::new();
@@ -44,6 +56,7 @@ fn gpu_for_faults() -> Option<Device> {
 
 #[cfg(feature = "gpu")]
 fn open() -> Option<Device> {
+    crate::wgsl::watch();
     let found = match std::env::var("WGRAD_TEST_ADAPTER") {
         Ok(name) => Device::gpu_named(&name),
         Err(_) => Device::gpu_with(&wgrad::device::GpuOptions { software: true, ..Default::default() }),
