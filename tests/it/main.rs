@@ -7,6 +7,7 @@ mod arrays;
 mod compare;
 mod cpu_kernels;
 mod devices;
+mod generate;
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
 mod gradients;
