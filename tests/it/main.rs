@@ -21,6 +21,7 @@ mod ops_nn;
 mod ops_product;
 mod ops_reduce;
 mod oracle;
+mod passes;
 mod random_graphs;
 mod scalars;
 mod support;
