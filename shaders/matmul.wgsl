@@ -34,6 +34,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let o = tile / (across * down);
     let i = (tile / across % down * HEIGHT + local.y) * 8u;
     let j = (tile % across * WIDTH + local.x) * 8u;
+    // A workgroup may be wider than what is left; a tile of 8 is guarded by the store.
+    if (i >= M || j >= N) {
+        return;
+    }
     var a0 = vec4<elem>(); var b0 = vec4<elem>();
     var a1 = vec4<elem>(); var b1 = vec4<elem>();
     var a2 = vec4<elem>(); var b2 = vec4<elem>();

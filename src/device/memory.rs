@@ -25,12 +25,7 @@ impl Device {
             return gpu.memory_use();
         }
         let usage = Cpu::of(self).map(Cpu::usage).unwrap_or_default();
-        MemoryUse {
-            live_bytes: usage.live,
-            peak_bytes: usage.peak,
-            pooled_bytes: usage.pooled,
-            ..MemoryUse::default()
-        }
+        MemoryUse { live_bytes: usage.live, peak_bytes: usage.peak, pooled_bytes: usage.pooled, ..MemoryUse::default() }
     }
 
     /// How many plans were compiled for the device so far: a loop that computes the same every time

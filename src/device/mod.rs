@@ -15,13 +15,13 @@ pub mod realize;
 mod verify;
 
 pub use custom::{CustomKernel, CustomKernelBuilder};
-pub use verify::{Verified, Verify};
 pub use explain::{Explanation, explain};
 #[cfg(feature = "gpu")]
 pub use gpu::adapter::GpuOptions;
 #[cfg(feature = "gpu")]
 pub use gpu::interop::WgpuBuffer;
 pub use memory::MemoryUse;
+pub use verify::{Verified, Verify};
 
 use std::sync::Arc;
 

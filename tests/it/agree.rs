@@ -2,14 +2,14 @@
 
 use wgrad::prelude::*;
 
-use crate::compare::{Case, agree};
+use crate::compare::{Case, How, agree};
 use crate::devices::devices;
 
 /// Checks `build` on every device.
 #[track_caller]
 fn everywhere(what: &str, build: &dyn Fn(&Device) -> Case) {
     for device in devices() {
-        agree(what, &device, build).check();
+        agree(what, &How::Realize(device), build).check();
     }
 }
 

@@ -12,7 +12,11 @@ use std::fmt::Write;
 
 use half::{bf16, f16};
 use wgrad::ErrorKind;
+use wgrad::compile::compile;
 use wgrad::compile::graph::Graph;
+use wgrad::compile::plan::{Limits, Plan};
+use wgrad::device::cpu::Cpu;
+use wgrad::graph::Storage;
 use wgrad::prelude::*;
 use wgrad::reference::{Evaluation, Rounding, Values, evaluate_with};
 
@@ -23,7 +27,7 @@ const STABLE: f64 = 0.05;
 /// How far leaves move in the third run, in parts of themselves.
 const NUDGE: f64 = 1e-6;
 /// Runs that an element must survive before it is called wrong.
-const RETRIES: u64 = 16;
+const RETRIES: u64 = 60;
 
 /// A graph built on some device.
 pub struct Case {
@@ -66,37 +70,131 @@ impl Tally {
     }
 }
 
-/// Panics, saying where and with what graph, unless `device` agrees with the oracle on `build`.
+/// How a graph is run.
+#[derive(Clone)]
+pub enum How {
+    /// As a user would.
+    Realize(Device),
+    /// By a plan made for other limits than the device has.
+    Foreign(Device, Box<Limits>),
+}
+
+impl How {
+    fn device(&self) -> &Device {
+        match self {
+            How::Realize(device) | How::Foreign(device, _) => device,
+        }
+    }
+
+    /// Whether shaders compute, which may assume that there are no NaNs and no infinities.
+    pub fn shades(&self) -> bool {
+        *self.device() != Device::cpu()
+    }
+
+    /// The elements of `roots`, which are on the device, and the faults that came out.
+    fn run(&self, roots: &[Tensor]) -> Result<(Vec<Values>, Vec<Error>), Error> {
+        let mut faults = Vec::new();
+        // A fault comes out of the realise or of the next read; the elements are there all the same.
+        let mut pardon = |error: Error| match error.kind() {
+            ErrorKind::Index => {
+                faults.push(error);
+                Ok(())
+            }
+            _ => Err(error),
+        };
+        let found = match self {
+            How::Realize(_) => {
+                wgrad::realize(roots).or_else(&mut pardon)?;
+                let read = |x: &Tensor| match elements(x) {
+                    Ok(found) => Ok(found),
+                    Err(error) => pardon(error).and_then(|()| elements(x)),
+                };
+                roots.iter().map(read).collect::<Result<Vec<_>, _>>()?
+            }
+            How::Foreign(device, limits) => {
+                let (graph, bindings) = Graph::flatten(roots);
+                let plan = compile(&graph, limits);
+                let bytes = |x: &Tensor| Ok(elements(x)?.to_bytes(x.dtype()));
+                let leaves = plan.leaves.iter().map(|&n| bytes(&bindings.leaves[n])).collect::<Result<Vec<_>, _>>()?;
+                run_plan(device, plan, limits, &leaves, &bindings.scalars, &mut pardon)?
+                    .iter()
+                    .zip(roots)
+                    .map(|(bytes, x)| Values::from_bytes(bytes, x.dtype(), x.numel()))
+                    .collect()
+            }
+        };
+        Ok((found, faults))
+    }
+}
+
+fn run_plan(
+    device: &Device,
+    plan: Plan,
+    limits: &Limits,
+    leaves: &[Vec<u8>],
+    scalars: &[u32],
+    pardon: &mut dyn FnMut(Error) -> Result<(), Error>,
+) -> Result<Vec<Vec<u8>>, Error> {
+    #[cfg(feature = "gpu")]
+    if let Some(gpu) = wgrad::device::gpu::Gpu::of(device) {
+        let shaders: Vec<_> = plan.steps.iter().map(|s| wgrad::compile::wgsl::emit(&s.kernel, limits)).collect();
+        let program = gpu.program("test", plan.into(), &shaders)?;
+        let leaves = leaves.iter().map(|bytes| gpu.upload("test", bytes)).collect::<Result<Vec<_>, _>>()?;
+        let outputs = program.run("test", &leaves, scalars)?;
+        let read = |buffer: &std::sync::Arc<_>| match gpu.read_blocking("test", buffer) {
+            Ok(bytes) => Ok(bytes),
+            Err(error) => pardon(error).and_then(|()| gpu.read_blocking("test", buffer)),
+        };
+        return outputs.iter().map(read).collect();
+    }
+    let _ = limits;
+    let cpu = Cpu::of(device).expect("a device of ours");
+    let programs = cpu.prepare(&plan)?;
+    let leaves = leaves.iter().map(|bytes| cpu.upload(bytes)).collect::<Result<Vec<_>, _>>()?;
+    let outcome = cpu.run(&plan, &programs, &leaves, scalars)?;
+    outcome.faults.into_iter().try_for_each(pardon)?;
+    outcome.outputs.iter().map(|memory| Ok(memory.to_host()?.to_vec())).collect()
+}
+
+impl std::fmt::Display for How {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            How::Realize(device) => write!(f, "{device}"),
+            How::Foreign(device, limits) => write!(f, "{device} by a plan for {:?}", limits.target),
+        }
+    }
+}
+
+/// Panics, saying where and with what graph, unless the oracle agrees with what was run.
 #[track_caller]
-pub fn agree(what: &str, device: &Device, build: &dyn Fn(&Device) -> Case) -> Tally {
-    match disagreement(what, device, build) {
+pub fn agree(what: &str, how: &How, build: &dyn Fn(&Device) -> Case) -> Tally {
+    match disagreement(what, how, build) {
         Ok(tally) => tally,
         Err(text) => panic!("{text}"),
     }
 }
 
 /// What was compared, or a report of the first element that is wrong.
-pub fn disagreement(what: &str, device: &Device, build: &dyn Fn(&Device) -> Case) -> Result<Tally, String> {
-    let built = build(&Device::cpu());
-    let fresh = build(device);
-    let fact = match compare(&built.roots, &built.leaves, &fresh.roots) {
+pub fn disagreement(what: &str, how: &How, build: &dyn Fn(&Device) -> Case) -> Result<Tally, String> {
+    let truth = build(&Device::cpu());
+    let fact = match compare(&truth.roots, &truth.leaves, how, &build(how.device()).roots) {
         Ok(tally) => return Ok(tally),
         Err(fact) => fact,
     };
     // The first step that is wrong by itself tells more.
-    let (truth, again) = (build(&Device::cpu()), build(device));
-    for (k, (step, on_device)) in truth.steps.iter().zip(&again.steps).enumerate() {
-        let alone = build(device);
+    for (k, step) in truth.steps.iter().enumerate() {
         let one = std::slice::from_ref(step);
-        if let Err(fact) = compare(one, &truth.leaves, &alone.steps[k..k + 1]) {
-            return Err(report(what, device, &format!("step {k} alone: {fact}"), std::slice::from_ref(on_device)));
+        let alone = &build(how.device()).steps[k..k + 1];
+        if let Err(fact) = compare(one, &truth.leaves, how, alone) {
+            let alone = &build(how.device()).steps[k..k + 1];
+            return Err(report(what, how, &format!("step {k} alone: {fact}"), alone));
         }
     }
-    Err(report(what, device, &fact, &build(device).roots))
+    Err(report(what, how, &fact, &build(how.device()).roots))
 }
 
-/// Compares `roots` on their device with `truth`, the same graph on any device.
-fn compare(truth: &[Tensor], leaves: &[Tensor], roots: &[Tensor]) -> Result<Tally, String> {
+/// Compares `roots`, run somehow, with `truth`, the same graph on any device.
+fn compare(truth: &[Tensor], leaves: &[Tensor], how: &How, roots: &[Tensor]) -> Result<Tally, String> {
     if let Some(error) = truth.iter().chain(roots).find_map(|x| x.error()) {
         return Err(format!("an invalid root: {error}"));
     }
@@ -109,30 +207,19 @@ fn compare(truth: &[Tensor], leaves: &[Tensor], roots: &[Tensor]) -> Result<Tall
     };
     let mut runs =
         vec![run(Rounding::Exact, 0.0, 0)?, run(Rounding::PerNode, 0.0, 0)?, run(Rounding::PerNode, NUDGE, 1)?];
-    // A fault comes out of the realise or of the next read; the elements are there all the same.
-    let may_fault = runs.iter().any(|run| !run.faults.is_empty());
-    let pardon = |error: Error| match error.kind() == ErrorKind::Index && may_fault {
-        true => Ok(()),
-        false => Err(error.to_string()),
-    };
-    wgrad::realize(roots).or_else(pardon)?;
+    let (found, faults) = how.run(roots).map_err(|error| error.to_string())?;
+    if let Some(fault) = faults.first().filter(|_| runs.iter().all(|run| run.faults.is_empty())) {
+        return Err(format!("a fault that the oracle has not: {fault}"));
+    }
 
     let mut tally = Tally::default();
-    for (n, root) in roots.iter().enumerate() {
-        let got = match elements(root) {
-            Ok(got) => got,
-            Err(error) => {
-                pardon(error)?;
-                elements(root).map_err(|error| error.to_string())?
-            }
-        };
+    for (n, (root, got)) in roots.iter().zip(&found).enumerate() {
         let base = tolerance(&truth[n]);
-        let mut marks = marks(&runs, n, &got, root, base);
+        let mut marks = marks(&runs, n, got, root.dtype(), how.shades(), base);
         let mut salt = 2;
         while marks.iter().any(|mark| matches!(mark, Mark::Wrong(_))) && salt < 2 + RETRIES {
-            let rounding = if salt % 4 == 0 { Rounding::Exact } else { Rounding::PerNode };
-            runs.push(run(rounding, if salt % 2 == 0 { NUDGE } else { base }, salt)?);
-            marks = self::marks(&runs, n, &got, root, base);
+            runs.push(run(Rounding::Some(salt), [base, 0.0, NUDGE][salt as usize % 3], salt)?);
+            marks = self::marks(&runs, n, got, root.dtype(), how.shades(), base);
             salt += 1;
         }
         runs.truncate(3);
@@ -164,9 +251,7 @@ enum Mark {
 }
 
 /// Compares root `n` with what all `runs` found.
-fn marks(runs: &[Evaluation], n: usize, got: &Values, root: &Tensor, base: f64) -> Vec<Mark> {
-    let dtype = root.dtype();
-    let shader = *root.device() != Device::cpu();
+fn marks(runs: &[Evaluation], n: usize, got: &Values, dtype: DType, shader: bool, base: f64) -> Vec<Mark> {
     let all: Vec<&Values> = runs.iter().map(|run| &run.values[n]).collect();
     match got {
         Values::Bits(got) => {
@@ -242,14 +327,15 @@ fn tolerance(x: &Tensor) -> f64 {
     graph.nodes.iter().map(|node| of(node.dtype)).fold(0.0, f64::max)
 }
 
-/// The elements of a leaf moved by up to `nudge` parts of themselves, as far as their dtype can
-/// tell; equal ones stay equal.
+/// The elements of a leaf moved by up to `nudge` parts of themselves, or when `salt` is odd and not
+/// 1 of their usual size, as far as their dtype can tell; equal ones stay equal.
 fn nudged(x: &Tensor, nudge: f64, salt: u64) -> Vec<f64> {
     let Ok(Values::Float(v)) = elements(x) else { return Vec::new() };
     let dtype = x.dtype();
+    let usual = if salt % 2 == 1 && salt > 1 { rms(&v) } else { 0.0 };
     let moved = |x: f64| {
         let draw = crate::support::Rng::new(x.to_bits() ^ salt).uniform(-1.0..1.0);
-        let moved = x + x * draw * nudge;
+        let moved = x + x.abs().max(usual) * draw * nudge;
         match dtype {
             DType::F16 => f16::from_f64(moved).to_f64(),
             DType::BF16 => bf16::from_f64(moved).to_f64(),
@@ -282,26 +368,29 @@ fn position(dims: &[usize], mut k: usize) -> Vec<usize> {
     at
 }
 
-/// What went wrong where, with the graph, and with the shaders in files.
-fn report(what: &str, device: &Device, fact: &str, roots: &[Tensor]) -> String {
-    let mut text = format!("{what} on {device}: {fact}\n");
+/// What went wrong where, with the graph and the plan, and with the shaders in files.
+fn report(what: &str, how: &How, fact: &str, roots: &[Tensor]) -> String {
+    let mut text = format!("{what} on {how}: {fact}\n");
     let (graph, _) = Graph::flatten(roots);
     let _ = writeln!(text, "{graph}");
     #[cfg(feature = "gpu")]
-    if let Some(gpu) = wgrad::device::gpu::Gpu::of(device) {
+    if let Some(gpu) = wgrad::device::gpu::Gpu::of(how.device()) {
+        let limits = match how {
+            How::Realize(_) => gpu.limits(),
+            How::Foreign(_, limits) => Limits::clone(limits),
+        };
         let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("failed");
-        let limits = gpu.limits();
-        let plan = wgrad::compile::compile(&graph, &limits);
         let _ = std::fs::create_dir_all(&folder);
-        for (k, step) in plan.steps.iter().enumerate() {
-            let shader = wgrad::compile::wgsl::emit(&step.kernel, &limits);
-            let file = folder.join(format!("{}-{k}.wgsl", what.replace(|c: char| !c.is_ascii_alphanumeric(), "_")));
-            let written = std::fs::write(&file, &shader.text).is_ok();
+        for (k, step) in compile(&graph, &limits).steps.iter().enumerate() {
+            let shader = wgrad::compile::wgsl::emit(&step.kernel, &limits).text;
+            let name = format!("{what}-{k}.wgsl").replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "_");
+            let file = folder.join(name);
+            let written = std::fs::write(&file, &shader).is_ok();
             let _ = writeln!(
                 text,
                 "kernel {k} {}: {}",
                 step.kernel.name,
-                if written { file.display().to_string() } else { shader.text }
+                if written { file.display().to_string() } else { shader }
             );
         }
     }

@@ -7,6 +7,7 @@ mod arrays;
 mod compare;
 mod cpu_kernels;
 mod devices;
+mod generate;
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
 mod gradients;
@@ -20,6 +21,7 @@ mod ops_nn;
 mod ops_product;
 mod ops_reduce;
 mod oracle;
+mod passes;
 mod random_graphs;
 mod scalars;
 mod support;

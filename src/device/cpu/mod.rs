@@ -143,7 +143,8 @@ impl Cpu {
         let truth = self.checks.truth(fresh, plan.work(), roots)?;
         let outcome = self.run(plan, programs, &leaves, &bindings.scalars)?;
         if let Some(truth) = truth {
-            let outputs: Vec<Arc<dyn Storage>> = outcome.outputs.iter().map(|m| m.clone() as Arc<dyn Storage>).collect();
+            let outputs: Vec<Arc<dyn Storage>> =
+                outcome.outputs.iter().map(|m| m.clone() as Arc<dyn Storage>).collect();
             self.checks.compare(&truth, roots, &outputs).inspect_err(|_| self.programs.clear())?;
         }
         for (root, output) in roots.iter().zip(outcome.outputs) {
