@@ -12,6 +12,8 @@ mod explain;
 pub mod gpu;
 mod memory;
 pub mod realize;
+#[cfg(feature = "gpu")]
+mod selftest;
 mod verify;
 
 pub use custom::{CustomKernel, CustomKernelBuilder};

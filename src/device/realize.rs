@@ -57,6 +57,11 @@ fn run(device: &Device, roots: &[Tensor]) -> Result<()> {
                 plan.steps.iter().map(|step| crate::compile::wgsl::emit(&step.kernel, &limits)).collect();
             gpu.program(op, Arc::new(plan), &shaders)
         })?;
+        if crate::device::selftest::concerns(program.plan()) && Gpu::first_template(device, true) {
+            crate::device::selftest::products(device).inspect_err(|_| {
+                Gpu::first_template(device, false);
+            })?;
+        }
         let leaves = program.plan().leaves.iter().map(|&n| match bindings.leaves.get(n) {
             Some(leaf) => gpu.leaf(op, leaf),
             None => Err(Error::new(ErrorKind::Device, op, "a leaf is missing")),

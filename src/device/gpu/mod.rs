@@ -55,6 +55,8 @@ struct GpuDevice {
     gpu: Arc<Gpu>,
     programs: Cache<Program>,
     checks: Checks,
+    /// Whether the templates were tried on the device, or are being.
+    tried: AtomicBool,
 }
 
 impl Backend for GpuDevice {
@@ -75,6 +77,11 @@ impl Gpu {
     /// The GPU behind a device handle, and the programs that were made for it.
     pub(super) fn with_programs(device: &Device) -> Option<(&Arc<Gpu>, &Cache<Program>)> {
         device.0.as_any().downcast_ref::<GpuDevice>().map(|handle| (&handle.gpu, &handle.programs))
+    }
+
+    /// Notes whether the templates were tried on a device; true when they were not before.
+    pub(super) fn first_template(device: &Device, tried: bool) -> bool {
+        device.0.as_any().downcast_ref::<GpuDevice>().is_some_and(|handle| !handle.tried.swap(tried, Ordering::Relaxed))
     }
 
     /// Whether plans of a device are checked, and what came of it.
@@ -103,7 +110,12 @@ impl Gpu {
             faults,
             in_flight: Mutex::default(),
         });
-        Ok(Device(Arc::new(GpuDevice { gpu, programs: Cache::default(), checks: Checks::default() })))
+        Ok(Device(Arc::new(GpuDevice {
+            gpu,
+            programs: Cache::default(),
+            checks: Checks::default(),
+            tried: AtomicBool::new(false),
+        })))
     }
 
     /// What a person calls it.
