@@ -3,7 +3,7 @@
 //!
 //! Budget: 0.6 µs a node for building, flattening and hashing.
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_main};
 use std::hint::black_box;
 use wgrad::compile::{compile, graph::Graph, plan::Limits, plan::Target};
 use wgrad::prelude::*;
@@ -69,5 +69,9 @@ fn benches(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(all, benches);
+mod group {
+    #![allow(missing_docs, reason = "the macro makes a public function")]
+    criterion::criterion_group!(all, super::benches);
+}
+use group::all;
 criterion_main!(all);
