@@ -5,13 +5,14 @@ pub mod error;
 pub mod graph;
 pub mod shape;
 
-pub mod ops;
 pub mod grad;
+pub mod ops;
 pub mod reference;
 
 pub mod compile;
 pub mod device;
 
+pub use device::explain;
 pub use device::realize::realize;
 pub use dtype::{DType, Element, Number};
 pub use error::{Error, ErrorKind, Result};

@@ -372,7 +372,8 @@ impl<'g> Express<'g> {
             return Lin::default();
         }
         let value = self.value(node, &[], None);
-        let (zero, last_value) = (self.literal(Number::Int(0), DType::I32), self.literal(Number::Int(last as i64), DType::I32));
+        let (zero, last_value) =
+            (self.literal(Number::Int(0), DType::I32), self.literal(Number::Int(last as i64), DType::I32));
         let value = self.scalar(Scalar::Maximum, &[value, zero], DType::I32);
         let value = self.scalar(Scalar::Minimum, &[value, last_value], DType::I32);
         Lin::value(value, last + 1)

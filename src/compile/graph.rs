@@ -95,14 +95,8 @@ impl Graph {
         let mut graph = Graph { nodes: Vec::with_capacity(tensors.len()), roots: Vec::new() };
         let mut bindings = Bindings::default();
         for x in tensors {
-            let mut node = Node {
-                op: Op::Data,
-                src: Vec::new(),
-                shape: *x.shape(),
-                dtype: x.dtype(),
-                leaf: 0,
-                at: x.0.at,
-            };
+            let mut node =
+                Node { op: Op::Data, src: Vec::new(), shape: *x.shape(), dtype: x.dtype(), leaf: 0, at: x.0.at };
             number.insert(x.0.id, graph.nodes.len() as Id);
             if x.is_realized() {
                 node.leaf = bindings.leaves.len();

@@ -99,7 +99,8 @@ impl Lin {
             return self.clone();
         }
         // self = n * quotient + rest, so that self / n = quotient + rest / n exactly.
-        let (mut quotient, mut rest) = (Lin::constant(self.constant.div_euclid(n)), Lin::constant(self.constant.rem_euclid(n)));
+        let (mut quotient, mut rest) =
+            (Lin::constant(self.constant.div_euclid(n)), Lin::constant(self.constant.rem_euclid(n)));
         for (atom, c) in &self.terms {
             let (q, r) = split(*c, n);
             quotient.push(atom, q);

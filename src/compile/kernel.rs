@@ -17,6 +17,7 @@ pub type ExprId = u32;
 /// A value at one point of the iteration space. Values are 32 bits wide: floats are `f32`
 /// (`f16` and `bf16` widen when loaded and round when stored), bools and `u8` are `u32`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "each variant's sentence names its fields")]
 pub enum Expr {
     /// These bits.
     Const(u32),

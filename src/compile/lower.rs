@@ -68,7 +68,9 @@ fn looped(graph: &Graph, schedule: &Schedule, c: u32, cluster: &Cluster, wanted:
                 let index = if each { rows.element.clone() } else { Lin::var(O, rows.outer) };
                 (first(part_values(&mut e, graph, space, part)), index, each)
             }
-            (Space::Product(p), Op::Dot | Op::Conv(_)) => (e.push(Expr::Reduced(0), node.dtype), p.position.clone(), true),
+            (Space::Product(p), Op::Dot | Op::Conv(_)) => {
+                (e.push(Expr::Reduced(0), node.dtype), p.position.clone(), true)
+            }
             (Space::Product(p), _) => (first(part_values(&mut e, graph, space, part)), p.position.clone(), true),
             _ => (first(part_values(&mut e, graph, space, part)), Lin::var(O, node.shape.numel()), false),
         };
@@ -98,7 +100,8 @@ fn looped(graph: &Graph, schedule: &Schedule, c: u32, cluster: &Cluster, wanted:
 fn reduces(e: &mut Express<'_>, graph: &Graph, space: &Space, reductions: &[Id]) -> Vec<Reduce> {
     let mut values: Vec<Option<kernel::ExprId>> = vec![None; reductions.len()];
     loop {
-        let used: Vec<usize> = e.kernel.body.iter().filter_map(|x| if let Expr::Reduced(n) = x { Some(*n) } else { None }).collect();
+        let used: Vec<usize> =
+            e.kernel.body.iter().filter_map(|x| if let Expr::Reduced(n) = x { Some(*n) } else { None }).collect();
         let mut grew = false;
         for n in used {
             if values[n].is_none() {
@@ -131,7 +134,8 @@ fn reduces(e: &mut Express<'_>, graph: &Graph, space: &Space, reductions: &[Id])
             _ => FoldKind::Value(crate::graph::op::Reduction::Sum),
         };
         let earlier = deps[value as usize] >> 8;
-        let stage = made.iter().enumerate().filter(|(k, _)| earlier >> (*k).min(55) & 1 == 1).map(|(_, r)| r.stage + 1).max();
+        let stage =
+            made.iter().enumerate().filter(|(k, _)| earlier >> (*k).min(55) & 1 == 1).map(|(_, r)| r.stage + 1).max();
         let dtype = e.kernel.dtypes[value as usize];
         made.push(Reduce { fold, value, dtype, stage: stage.unwrap_or(0) });
     }
@@ -211,7 +215,12 @@ fn solo(
                         graph.nodes.len() + scratch.len() - 1
                     }
                 };
-                e.kernel.buffers.push(kernel::Buffer { slot, dtype: *dtype, numel: shape.numel(), access: Access::Write });
+                e.kernel.buffers.push(kernel::Buffer {
+                    slot,
+                    dtype: *dtype,
+                    numel: shape.numel(),
+                    access: Access::Write,
+                });
             }
             e.kernel.kind = Kind::Custom(call.kernel.clone());
             vec![e.kernel]

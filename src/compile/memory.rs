@@ -49,7 +49,8 @@ pub fn assign(graph: &Graph, lowered: Lowered) -> Plan {
             let mut slot = Slot { dtype: buffer.dtype, numel: buffer.numel, home: Home::Output };
             if is_scalars(name) {
                 slot.home = Home::Scalars;
-                slot.numel = graph.nodes.iter().filter(|n| matches!(n.op, Op::Input(_))).map(|n| n.leaf + 1).max().unwrap_or(0);
+                slot.numel =
+                    graph.nodes.iter().filter(|n| matches!(n.op, Op::Input(_))).map(|n| n.leaf + 1).max().unwrap_or(0);
                 plan.scalars = Some(plan.slots.len());
             } else if graph.roots.contains(&(name as Id)) {
                 outputs_bytes += slot.bytes();
@@ -88,7 +89,8 @@ fn take(allocations: &mut Vec<u64>, free: &mut Vec<usize>, bytes: u64) -> usize 
     let fits = |&&a: &&usize| allocations[a] >= bytes && allocations[a] / 2 <= bytes.max(128);
     let best = free.iter().filter(fits).min_by_key(|&&a| allocations[a]).copied();
     // Else the largest free one grows: it costs only the difference.
-    let best = best.or_else(|| free.iter().filter(|&&a| allocations[a] < bytes).max_by_key(|&&a| allocations[a]).copied());
+    let best =
+        best.or_else(|| free.iter().filter(|&&a| allocations[a] < bytes).max_by_key(|&&a| allocations[a]).copied());
     match best {
         Some(a) => {
             free.retain(|&x| x != a);

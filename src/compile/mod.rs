@@ -12,6 +12,7 @@ pub mod lower;
 pub mod memory;
 pub mod parts;
 pub mod plan;
+pub mod print;
 pub mod schedule;
 pub mod shader;
 pub mod simplify;

@@ -91,7 +91,14 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
         distinct.dedup();
         distinct.iter().for_each(|&s| users[s as usize] += 1);
     }
-    let mut p = Choice { graph, part: vec![false; n], cost: vec![0; n], size: vec![0; n], reads: vec![0; n], hero_below: vec![false; n] };
+    let mut p = Choice {
+        graph,
+        part: vec![false; n],
+        cost: vec![0; n],
+        size: vec![0; n],
+        reads: vec![0; n],
+        hero_below: vec![false; n],
+    };
     for &root in &graph.roots {
         p.part[root as usize] = !matches!(graph.node(root).op, Op::Data);
     }
@@ -103,8 +110,16 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
         p.sum(id, limits);
         while p.reads[k] > reads_max {
             // The operand that reads most is stored instead, until the rest fits.
-            let Some(&most) = node.src.iter().filter(|&&s| !p.settled(s)).max_by_key(|&&s| p.reads[s as usize]) else { break };
+            let Some(&most) = node.src.iter().filter(|&&s| !p.settled(s)).max_by_key(|&&s| p.reads[s as usize]) else {
+                break;
+            };
             p.store(most);
+            p.sum(id, limits);
+        }
+        let again = users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX;
+        if again && node.dtype.bytes() < 4 && !is_hero(graph, id) {
+            // A packed value cannot be stored beside a product; what it is computed from can.
+            node.src.iter().for_each(|&s| p.store(s));
             p.sum(id, limits);
         }
         if is_hero(graph, id) {
@@ -155,7 +170,8 @@ struct Choice<'g> {
 impl Choice<'_> {
     /// Whether node `x` is read from a buffer anyway, or is nothing to read.
     fn settled(&self, x: Id) -> bool {
-        self.part[x as usize] || matches!(self.graph.node(x).op, Op::Data | Op::Const(_) | Op::Input(_) | Op::Iota { .. })
+        self.part[x as usize]
+            || matches!(self.graph.node(x).op, Op::Data | Op::Const(_) | Op::Input(_) | Op::Iota { .. })
     }
 
     /// Makes a part of `x`, or of what it is a view of.

@@ -171,7 +171,9 @@ impl Schedule {
             _ => return,
         };
         // No third cluster may lie between the two.
-        let between = |x: &Cluster, k: u32| (has(&x.before, other) && has(&a.before, k)) || (has(&x.before, c) && has(&b.before, k));
+        let between = |x: &Cluster, k: u32| {
+            (has(&x.before, other) && has(&a.before, k)) || (has(&x.before, c) && has(&b.before, k))
+        };
         if b.parts.is_empty() || (0..).zip(&self.clusters).any(|(k, x)| k != c && k != other && between(x, k)) {
             return;
         }
@@ -362,7 +364,9 @@ fn merge(graph: &Graph, limits: &Limits, cluster: &Cluster, own: &Space, id: Id,
     let numel = graph.node(id).shape.numel();
     match (&cluster.space, own) {
         (Space::Map(n), Space::Map(m)) if n == m => Some(Space::Map(*n)),
-        (Space::Map(n), Space::Rows(rows)) if *n == rows.outer * rows.inner && !matches!(graph.node(id).op, Op::Fold(_)) => {
+        (Space::Map(n), Space::Rows(rows))
+            if *n == rows.outer * rows.inner && !matches!(graph.node(id).op, Op::Fold(_)) =>
+        {
             // A map has an invocation an element; as columns it would have one a column.
             let keeps_busy = rows.rows || rows.inner <= 64 || limits.target == Target::Cpu;
             (keeps_busy && direct).then(|| own.clone())
@@ -377,7 +381,9 @@ fn merge(graph: &Graph, limits: &Limits, cluster: &Cluster, own: &Space, id: Id,
         }
         (Space::Solo, Space::Solo) => match (&graph.node(cluster.parts[0]).op, &graph.node(id).op) {
             // Outputs of one call of a user's kernel are one launch.
-            (Op::Custom(a), Op::Custom(b)) if a.kernel == b.kernel && graph.node(cluster.parts[0]).src == graph.node(id).src => {
+            (Op::Custom(a), Op::Custom(b))
+                if a.kernel == b.kernel && graph.node(cluster.parts[0]).src == graph.node(id).src =>
+            {
                 Some(Space::Solo)
             }
             _ => None,
@@ -445,7 +451,13 @@ pub fn part_values(e: &mut Express<'_>, graph: &Graph, space: &Space, id: Id) ->
 }
 
 /// The element of window `I` that falls on element `O` of a fold's result, or 0.
-fn fold_value(e: &mut Express<'_>, graph: &Graph, id: Id, spec: &crate::graph::op::WindowSpec, rows: &Rows) -> kernel::ExprId {
+fn fold_value(
+    e: &mut Express<'_>,
+    graph: &Graph,
+    id: Id,
+    spec: &crate::graph::op::WindowSpec,
+    rows: &Rows,
+) -> kernel::ExprId {
     let node = graph.node(id);
     let windows = graph.node(node.src[0]).shape;
     let at = unflatten(node.shape.dims(), &Lin::var(O, rows.outer));
@@ -466,7 +478,13 @@ fn fold_value(e: &mut Express<'_>, graph: &Graph, id: Id, spec: &crate::graph::o
 }
 
 /// Weight and input elements of a convolution: `lhs(O, I, K)` and `rhs(O, K, J)`.
-fn conv_values(e: &mut Express<'_>, graph: &Graph, id: Id, spec: &crate::graph::op::ConvSpec, p: &Product) -> Vec<kernel::ExprId> {
+fn conv_values(
+    e: &mut Express<'_>,
+    graph: &Graph,
+    id: Id,
+    spec: &crate::graph::op::ConvSpec,
+    p: &Product,
+) -> Vec<kernel::ExprId> {
     let node = graph.node(id);
     let (x, w) = (graph.node(node.src[0]).shape, graph.node(node.src[1]).shape);
     let [groups, per_group, columns, depth] = p.extents;

@@ -310,7 +310,8 @@ impl Pass {
                 let up = |a: usize| if a > axis { a + 1 } else { a };
                 let first = set.iter().fold(AxisSet::default(), |s, a| s.and(if a == axis { axis + 1 } else { up(a) }));
                 let partial_shape = cut.without(first);
-                let partial = Node { op: Op::Reduce(kind, first), src: vec![cut_x], shape: partial_shape, ..node.clone() };
+                let partial =
+                    Node { op: Op::Reduce(kind, first), src: vec![cut_x], shape: partial_shape, ..node.clone() };
                 let partial = self.intern(partial);
                 let at = (0..axis).filter(|&a| !set.has(a)).count();
                 self.intern(Node { op: Op::Reduce(kind, AxisSet::one(at)), src: vec![partial], ..node })

@@ -56,13 +56,8 @@ impl CustomKernel {
     /// workgroup and the entry point `main` unless said otherwise.
     #[allow(clippy::new_ret_no_self, reason = "a kernel exists only once it was checked")]
     pub fn new(name: impl Into<String>, wgsl: impl Into<String>) -> CustomKernelBuilder {
-        let spec = CustomSpec {
-            name: name.into(),
-            wgsl: wgsl.into(),
-            entry: "main".into(),
-            grid: [1; 3],
-            unchecked: false,
-        };
+        let spec =
+            CustomSpec { name: name.into(), wgsl: wgsl.into(), entry: "main".into(), grid: [1; 3], unchecked: false };
         CustomKernelBuilder { spec, inputs: 1, outputs: 1 }
     }
 
@@ -156,8 +151,7 @@ fn check(spec: &CustomSpec, inputs: usize, outputs: usize) -> std::result::Resul
     use naga::{AddressSpace, StorageAccess};
 
     let path = format!("{}.wgsl", spec.name);
-    let module =
-        naga::front::wgsl::parse_str(&spec.wgsl).map_err(|e| e.emit_to_string_with_path(&spec.wgsl, &path))?;
+    let module = naga::front::wgsl::parse_str(&spec.wgsl).map_err(|e| e.emit_to_string_with_path(&spec.wgsl, &path))?;
     Validator::new(ValidationFlags::all(), Capabilities::all())
         .validate(&module)
         .map_err(|e| e.emit_to_string_with_path(&spec.wgsl, &path))?;

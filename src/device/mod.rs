@@ -7,15 +7,19 @@ mod cache;
 pub mod cpu;
 mod custom;
 pub mod display;
+mod explain;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod memory;
 pub mod realize;
 
 pub use custom::{CustomKernel, CustomKernelBuilder};
+pub use explain::{Explanation, explain};
 #[cfg(feature = "gpu")]
 pub use gpu::adapter::GpuOptions;
 #[cfg(feature = "gpu")]
 pub use gpu::interop::WgpuBuffer;
+pub use memory::MemoryUse;
 
 use std::sync::Arc;
 

@@ -43,9 +43,9 @@ pub fn realize<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<()> 
 fn run(device: &Device, roots: &[Tensor]) -> Result<()> {
     let op = "realize";
     #[cfg(feature = "gpu")]
-    if let Some(gpu) = Gpu::of(device) {
+    if let Some((gpu, programs)) = Gpu::with_programs(device) {
         let (graph, bindings) = Graph::flatten(roots);
-        let program = gpu.programs.get(graph, |graph| {
+        let program = programs.get(graph, |graph| {
             let limits = gpu.limits();
             let plan = crate::compile::compile(graph, &limits);
             fits(op, &plan, &limits)?;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::dtype::{DType, Number};
 use crate::graph::device::Device;
 use crate::graph::op::{
-    Block, ConvSpec, CustomCall, Extreme, Op, PadSpec, Perm, Reduction, Region, ScatterMode, SliceSpec,
-    WindowSpec, Word,
+    Block, ConvSpec, CustomCall, Extreme, Op, PadSpec, Perm, Reduction, Region, ScatterMode, SliceSpec, WindowSpec,
+    Word,
 };
 use crate::graph::scalar::{Family, Scalar};
 use crate::graph::tensor::Tensor;
@@ -407,7 +407,12 @@ impl Tensor {
     pub(crate) fn scan(&self, word: &str, kind: Reduction, axis: usize) -> Tensor {
         Tensor::build(word, &[self], || {
             if axis >= self.rank() || self.dtype() == DType::Bool {
-                return Err(format!("no running {} along axis {axis} of {} {}", kind.name(), self.dtype(), self.shape()));
+                return Err(format!(
+                    "no running {} along axis {axis} of {} {}",
+                    kind.name(),
+                    self.dtype(),
+                    self.shape()
+                ));
             }
             Ok((Op::Scan(kind, axis), *self.shape(), self.dtype()))
         })
@@ -422,7 +427,9 @@ impl Tensor {
             (&[b, m, k], &[b2, k2, n]) if b == b2 && k == k2 && self.dtype() == other.dtype() => {
                 Ok((Op::Dot, Shape::new(&[b, m, n])?, self.dtype()))
             }
-            _ => Err(format!("no product of {} {} and {} {}", self.dtype(), self.shape(), other.dtype(), other.shape())),
+            _ => {
+                Err(format!("no product of {} {} and {} {}", self.dtype(), self.shape(), other.dtype(), other.shape()))
+            }
         })
     }
 

@@ -14,6 +14,7 @@ use crate::shape::{AxisSet, RANK_MAX, Shape};
 
 /// What a node computes from its operands `src`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "each variant's sentence names its fields")]
 pub enum Op {
     // ---- leaves
     /// Elements that are there from the start.

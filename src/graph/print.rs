@@ -25,8 +25,12 @@ impl fmt::Display for Op {
             Op::Flip(set) => write!(f, "flip {set}"),
             Op::Pad(p) => write!(f, "pad lo={:?} hi={:?} interior={:?} fill={}", p.lo, p.hi, p.interior, p.fill),
             Op::Concat { axis } => write!(f, "concat axis={axis}"),
-            Op::Window(w) => write!(f, "window axes={:?} size={:?} stride={:?} dilation={:?}", w.axes, w.size, w.stride, w.dilation),
-            Op::Fold(w) => write!(f, "fold axes={:?} size={:?} stride={:?} dilation={:?}", w.axes, w.size, w.stride, w.dilation),
+            Op::Window(w) => {
+                write!(f, "window axes={:?} size={:?} stride={:?} dilation={:?}", w.axes, w.size, w.stride, w.dilation)
+            }
+            Op::Fold(w) => {
+                write!(f, "fold axes={:?} size={:?} stride={:?} dilation={:?}", w.axes, w.size, w.stride, w.dilation)
+            }
             Op::Reduce(kind, set) => write!(f, "{} over {set}", kind.name()),
             Op::ArgReduce(Extreme::Max, axis) => write!(f, "argmax axis={axis}"),
             Op::ArgReduce(Extreme::Min, axis) => write!(f, "argmin axis={axis}"),

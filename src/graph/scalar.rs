@@ -135,13 +135,21 @@ macro_rules! or {
 }
 
 macro_rules! meaning {
-    ([$($arg:ident),+]) => { None };
-    ([$x:ident] $e:expr) => { Some(|$x: f64, _: f64| -> f64 { Wide::wide($e) }) };
-    ([$x:ident, $z:ident] $e:expr) => { Some(|$x: f64, $z: f64| -> f64 { Wide::wide($e) }) };
+    ([$($arg:ident),+]) => {
+        None
+    };
+    ([$x:ident] $e:expr) => {
+        Some(|$x: f64, _: f64| -> f64 { Wide::wide($e) })
+    };
+    ([$x:ident, $z:ident] $e:expr) => {
+        Some(|$x: f64, $z: f64| -> f64 { Wide::wide($e) })
+    };
 }
 
 macro_rules! lanes {
-    ([$($arg:ident),+] $from:expr,) => { None };
+    ([$($arg:ident),+] $from:expr,) => {
+        None
+    };
     ([$x:ident] $from:expr, $e:expr) => {
         Some(|a: &[u32], _: &[u32], out: &mut [u32]| {
             for (out, a) in out.iter_mut().zip(a) {
@@ -761,7 +769,13 @@ impl Whole for i32 {
     fn power(self, z: i32) -> i32 {
         match (self, z) {
             (1, _) => 1,
-            (-1, z) => if z % 2 == 0 { 1 } else { -1 },
+            (-1, z) => {
+                if z % 2 == 0 {
+                    1
+                } else {
+                    -1
+                }
+            }
             (_, z) if z < 0 => 0,
             (x, z) => x.wrapping_pow(z as u32),
         }

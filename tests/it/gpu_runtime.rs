@@ -119,12 +119,7 @@ const ADD: &str = "
 
 /// `(x + z) + z` in two steps with a temporary between.
 fn add_twice(gpu: &Arc<Gpu>, n: usize) -> Program {
-    let slots = vec![
-        slot(n, Home::Leaf(0)),
-        slot(n, Home::Leaf(1)),
-        slot(n, Home::Temp(0)),
-        slot(n, Home::Output),
-    ];
+    let slots = vec![slot(n, Home::Leaf(0)), slot(n, Home::Leaf(1)), slot(n, Home::Temp(0)), slot(n, Home::Output)];
     let steps = vec![step("add", &slots, &[0, 1, 2], vec![]), step("add", &slots, &[2, 1, 3], vec![])];
     let bytes = n as u64 * 4;
     let add = shader(ADD, (n as u64).div_ceil(64), &[(bytes, false), (bytes, false), (bytes, true)]);
@@ -316,7 +311,8 @@ fn empty_tensors_and_odd_bytes_travel() {
 fn large_copies_go_in_pieces() {
     let Some(device) = device() else { return };
     let gpu = gpu(&device);
-    let bytes: Vec<u8> = (0..(130usize << 20) / 4).flat_map(|i| (i as u32).wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let bytes: Vec<u8> =
+        (0..(130usize << 20) / 4).flat_map(|i| (i as u32).wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let buffer = gpu.upload("test", &bytes).expect("uploaded");
     assert!(gpu.read_blocking("test", &buffer).expect("read") == bytes);
 }
@@ -325,7 +321,11 @@ fn large_copies_go_in_pieces() {
 fn a_broken_shader_is_an_error_with_a_caret() {
     let Some(device) = device() else { return };
     let gpu = gpu(&device);
-    for text in ["fn main( {", "@compute @workgroup_size(1) fn main() { let x: u32 = 1.5f; }", "@compute @workgroup_size(1) fn other() {}"] {
+    for text in [
+        "fn main( {",
+        "@compute @workgroup_size(1) fn main() { let x: u32 = 1.5f; }",
+        "@compute @workgroup_size(1) fn other() {}",
+    ] {
         let slots = vec![slot(1, Home::Output)];
         let steps = vec![step("broken", &slots, &[0], vec![])];
         let shaders = [shader(text, 1, &[(4, true)])];
@@ -363,7 +363,7 @@ fn mistakes_of_the_caller_are_errors() {
     let gpu = gpu(&device);
     let program = add_twice(gpu, 100);
     let x = upload(gpu, &[1.0; 100]);
-    assert!(program.run("test", &[x.clone()], &[]).is_err());
+    assert!(program.run("test", std::slice::from_ref(&x), &[]).is_err());
     assert!(program.run("test", &[x.clone(), upload(gpu, &[1.0; 99])], &[]).is_err());
     let slots = vec![slot(1, Home::Output)];
     let huge = Shader { grid: Some([1, u32::MAX, 1]), ..shader(ADD, 1, &[(4, true)]) };
@@ -440,14 +440,16 @@ fn a_host_keeps_its_callbacks_and_its_device() {
     assert_eq!(told.load(Ordering::Relaxed), 1, "the host's are the host's");
     // The host destroys its device: every call says so.
     host.destroy();
-    let error = shared.upload("upload", &[1]).and_then(|x| shared.read_blocking("to_vec", &x)).err().expect("lost");
+    let error = shared.upload("upload", &[1]).and_then(|x| shared.read_blocking("to_vec", &x)).expect_err("lost");
     assert_eq!(error.kind(), ErrorKind::Lost, "{error}");
 }
 
 #[test]
 fn a_host_buffer_is_a_tensor_and_back() {
     let Some((host, device, _)) = host() else { return };
-    let make = |size, usage| host.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
+    let make = |size, usage| {
+        host.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+    };
     let usages = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
     let buffer = make(64, usages);
     let shared = gpu(&device);
@@ -498,14 +500,14 @@ fn a_custom_kernel_is_checked_when_it_is_made() {
         @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) { y[id.x] = x[id.x]; }";
     let build = |text: &str| CustomKernel::new("mine", text).inputs(1).outputs(1).build();
     let kernel = build(good).expect("valid");
-    let fact = |text: String| build(&text).err().expect("an error").to_string();
+    let fact = |text: String| build(&text).expect_err("an error").to_string();
     let caret = fact(good.replace("= x[id.x]", "= q[id.x]"));
     assert!(caret.contains("mine.wgsl:3") && caret.contains("^") && caret.contains("q"), "{caret}");
     assert!(fact(good.replace("read_write", "read")).contains("mine.wgsl:"));
     assert!(fact(good.replace("read> x", "read_write> x")).contains("x at binding 0 is an input and must be"));
     assert!(fact(good.replace("binding(1)", "binding(2)")).contains("end at binding 1"));
     assert!(fact(good.replace("fn main", "fn go")).contains("no compute entry point \"main\""));
-    let three = CustomKernel::new("mine", good).inputs(2).build().err().expect("an error").to_string();
+    let three = CustomKernel::new("mine", good).inputs(2).build().expect_err("an error").to_string();
     assert!(three.contains("y at binding 1 is an input"), "{three}");
 
     let x = Tensor::new([1.0, 2.0], &Device::cpu());
@@ -516,9 +518,19 @@ fn a_custom_kernel_is_checked_when_it_is_made() {
 
 #[test]
 fn asking_for_what_is_not_there_is_an_error() {
-    let error = Device::gpu_named("no such adapter").err().expect("an error");
+    let error = Device::gpu_named("no such adapter").expect_err("an error");
     assert_eq!(error.kind(), ErrorKind::Device);
     assert!(error.to_string().contains("no such adapter"), "{error}");
     assert!(Device::best().name() != "nowhere");
     drop(Device::adapters());
+}
+
+#[test]
+fn a_device_goes_when_nothing_holds_it() {
+    let Some(device) = device() else { return };
+    let x = Tensor::new([1.0, 2.0], &device);
+    assert_eq!((&x + &x).to_vec::<f32>().unwrap(), [2.0, 4.0]);
+    let gone = Arc::downgrade(gpu(&device));
+    drop((x, device));
+    assert!(gone.upgrade().is_none(), "programs and buffers keep it");
 }

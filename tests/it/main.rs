@@ -8,6 +8,7 @@ mod gpu_runtime;
 mod fuzz;
 mod gradients;
 mod jax;
+mod kernels;
 mod ops_basic;
 mod ops_gradients;
 mod ops_nn;

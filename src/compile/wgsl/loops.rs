@@ -128,7 +128,11 @@ fn packed_store(text: &mut Text<'_>, s: &Store, position: &str, n: usize) {
     text.line(&format!("w{b} |= {bits} << (({position} % {per}u) * {}u);", 32 / per));
     text.atoms(&s.index, &|_| true);
     let at = text.index(&s.index);
-    text.line(&format!("if ({position} % {per}u == {}u || {position} == {}u) {{ store{b}(({at}) / {per}u, w{b}); w{b} = 0u; }}", per - 1, n - 1));
+    text.line(&format!(
+        "if ({position} % {per}u == {}u || {position} == {}u) {{ store{b}(({at}) / {per}u, w{b}); w{b} = 0u; }}",
+        per - 1,
+        n - 1
+    ));
 }
 
 /// The stores of a kernel with reductions: once a row, then once an element.
@@ -148,7 +152,8 @@ fn stores(text: &mut Text<'_>, l: &Loop, stage_of: Vec<usize>, stages: usize, sh
     }
     let granule = elements.iter().map(|s| per_word(text, s)).max().unwrap_or(1);
     words(text, &elements);
-    let (start, step) = if shared { (format!("local * {granule}u"), lanes as usize * granule) } else { ("0u".into(), granule) };
+    let (start, step) =
+        if shared { (format!("local * {granule}u"), lanes as usize * granule) } else { ("0u".into(), granule) };
     if granule == 1 {
         text.open(&format!("for (var i = {start}; i < inner; i += {step}u) {{"));
     } else {
@@ -266,7 +271,12 @@ fn combine(text: &mut Text<'_>, here: &[(usize, &Reduce)], lanes: u64) {
     for (n, r) in here {
         match r.fold {
             FoldKind::Value(kind) => {
-                let sum = text.scalar(kind.combine(), &[format!("s{n}[local]"), format!("s{n}[local + half]")], r.dtype, r.dtype);
+                let sum = text.scalar(
+                    kind.combine(),
+                    &[format!("s{n}[local]"), format!("s{n}[local + half]")],
+                    r.dtype,
+                    r.dtype,
+                );
                 text.line(&format!("s{n}[local] = {sum};"));
             }
             FoldKind::Arg(extreme) => {
@@ -276,7 +286,8 @@ fn combine(text: &mut Text<'_>, here: &[(usize, &Reduce)], lanes: u64) {
                 text.line(&format!("let best = s{n}[local]; let best_at = t{n}[local];"));
                 let wins = better(text, extreme, "x", "best", dtype);
                 let loses = better(text, extreme, "best", "x", dtype);
-                let take = format!("(at != 0xffffffffu && (best_at == 0xffffffffu || {wins} || (!{loses} && at < best_at)))");
+                let take =
+                    format!("(at != 0xffffffffu && (best_at == 0xffffffffu || {wins} || (!{loses} && at < best_at)))");
                 text.line(&format!("if {take} {{ s{n}[local] = x; t{n}[local] = at; }}"));
                 text.close("}");
             }
@@ -434,7 +445,9 @@ pub fn sort(text: &mut Text<'_>, s: &Sort) -> u64 {
             // How many of the other run come before: on equal keys the left run does.
             text.open("while (lo < hi) {");
             text.line("let middle = (lo + hi) / 2u;");
-            text.line(&format!("let other = load{keys}(base + u32(load{runs}(base + middle * {stride}u)) * {stride}u);"));
+            text.line(&format!(
+                "let other = load{keys}(base + u32(load{runs}(base + middle * {stride}u)) * {stride}u);"
+            ));
             text.line("if (other < key || (odd && other == key)) { lo = middle + 1u; } else { hi = middle; }");
             text.close("}");
             text.line(&format!("store{out}(base + (left + (p - begin) + (lo - first)) * {stride}u, i32(mine));"));

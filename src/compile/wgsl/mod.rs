@@ -97,7 +97,10 @@ fn buffers(text: &mut Text<'_>, kernel: &Kernel, limits: &Limits) -> Vec<ShaderB
             let read = if n_windows == 1 {
                 each(&|at| format!("return {at};"))
             } else {
-                format!("var word: {word}; {} return word;", each(&|at| format!("{{ word = {at}; }}")).replace("{ {", "{").replace("} }", "}"))
+                format!(
+                    "var word: {word}; {} return word;",
+                    each(&|at| format!("{{ word = {at}; }}")).replace("{ {", "{").replace("} }", "}")
+                )
             };
             text.global(&format!("fn word{k}(n: u32) -> {word} {{ {read} }}"));
             let value = unpack(text, buffer.dtype, &format!("word{k}"));

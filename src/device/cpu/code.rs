@@ -344,7 +344,10 @@ impl Pass {
 impl Compiled {
     /// How many instructions the innermost level has.
     pub(super) fn work(&self) -> usize {
-        self.passes.iter().map(|pass| pass.levels.last().map_or(0, Vec::len) + pass.puts.len() + pass.values.len()).sum()
+        self.passes
+            .iter()
+            .map(|pass| pass.levels.last().map_or(0, Vec::len) + pass.puts.len() + pass.values.len())
+            .sum()
     }
 }
 

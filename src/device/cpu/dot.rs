@@ -255,7 +255,8 @@ impl Product {
             row: at.strides[1] as isize,
             column: at.strides[2] as isize,
         };
-        let packed = |start: *const u32, row: usize| Matrix { start: start.cast_mut().cast(), row: row as isize, column: 1 };
+        let packed =
+            |start: *const u32, row: usize| Matrix { start: start.cast_mut().cast(), row: row as isize, column: 1 };
         let lhs = match &self.lhs {
             Operand::Plain(at) => matrix(at).part(rows[0], 0),
             Operand::Computed(_) => packed(lhs.as_ptr(), self.k),
@@ -290,14 +291,7 @@ impl Product {
         self.multiply_packed(columns, lhs, rhs, slab, sums);
     }
 
-    fn multiply_packed(
-        &self,
-        columns: [usize; 2],
-        lhs: &[u32],
-        rhs: &[u32],
-        slab: [usize; 2],
-        sums: &mut [u32],
-    ) {
+    fn multiply_packed(&self, columns: [usize; 2], lhs: &[u32], rhs: &[u32], slab: [usize; 2], sums: &mut [u32]) {
         let (width, first, n) = (slab[1] - slab[0], columns[0] - slab[0], columns[1] - columns[0]);
         let rhs = rhs.get(first..).unwrap_or(&[]);
         match self.dtype {

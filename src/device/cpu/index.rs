@@ -233,7 +233,10 @@ pub(super) fn range(lin: &Lin) -> (i128, i128) {
             Atom::Mod(_, d) => (0, (*d as i128 - 1).max(0)),
         };
         let c = i128::from(*c);
-        (lo.saturating_add((c.saturating_mul(a)).min(c.saturating_mul(b))), hi.saturating_add(c.saturating_mul(a).max(c.saturating_mul(b))))
+        (
+            lo.saturating_add((c.saturating_mul(a)).min(c.saturating_mul(b))),
+            hi.saturating_add(c.saturating_mul(a).max(c.saturating_mul(b))),
+        )
     })
 }
 

@@ -147,11 +147,14 @@ impl Scattering {
                 continue;
             }
             let at = i64::from(target);
-            view.set(at, match (self.mode, self.dtype) {
-                (ScatterMode::Set, _) => value,
-                (_, DType::F32) => (f32::from_bits(view.get(at)) + f32::from_bits(value)).to_bits(),
-                _ => view.get(at).wrapping_add(value),
-            });
+            view.set(
+                at,
+                match (self.mode, self.dtype) {
+                    (ScatterMode::Set, _) => value,
+                    (_, DType::F32) => (f32::from_bits(view.get(at)) + f32::from_bits(value)).to_bits(),
+                    _ => view.get(at).wrapping_add(value),
+                },
+            );
         }
     }
 }
@@ -250,10 +253,13 @@ impl Sorting {
     pub(super) fn new(kernel: &Kernel, spec: &Sort) -> std::result::Result<Sorting, String> {
         let numel = spec.lines.checked_mul(spec.n).ok_or("too many keys")?;
         let used = [Some(spec.keys), spec.runs, Some(spec.out)];
-        let fits = |at: usize| {
-            kernel.buffers.get(at).is_some_and(|buffer| buffer.numel >= numel && buffer.dtype.bytes() == 4)
-        };
-        if spec.stride == 0 || spec.lines % spec.stride != 0 || !used.into_iter().flatten().all(fits) || (spec.merge > 0 && spec.runs.is_none()) {
+        let fits =
+            |at: usize| kernel.buffers.get(at).is_some_and(|buffer| buffer.numel >= numel && buffer.dtype.bytes() == 4);
+        if spec.stride == 0
+            || spec.lines % spec.stride != 0
+            || !used.into_iter().flatten().all(fits)
+            || (spec.merge > 0 && spec.runs.is_none())
+        {
             return Err("its buffers do not fit".into());
         }
         Ok(Sorting(spec.clone()))
@@ -276,7 +282,9 @@ impl Sorting {
                     }
                     Some(runs) => {
                         run.views[runs].load(start, step, &mut order);
-                        for (pair, out) in order.chunks(merge.saturating_mul(2)).zip(sorted.chunks_mut(merge.saturating_mul(2))) {
+                        for (pair, out) in
+                            order.chunks(merge.saturating_mul(2)).zip(sorted.chunks_mut(merge.saturating_mul(2)))
+                        {
                             let (mut left, mut right) = pair.split_at(merge.min(pair.len()));
                             for out in out {
                                 // The left run wins a tie: that is what makes the sort stable.

@@ -191,7 +191,8 @@ impl Loops {
     /// A row in each lane, for rows `from..to`.
     fn columns(&self, run: &Run, from: usize, to: usize) {
         let mut frame = self.frame(run);
-        let totals = |folds: &Vec<(usize, Folding)>| folds.iter().map(|(_, how)| Totals::new(*how, self.block)).collect();
+        let totals =
+            |folds: &Vec<(usize, Folding)>| folds.iter().map(|(_, how)| Totals::new(*how, self.block)).collect();
         let mut totals: Vec<Vec<Totals>> = self.folds.iter().map(totals).collect();
         for o in (from..to).step_by(self.block) {
             frame.set_var(O, o);

@@ -78,10 +78,12 @@ impl Pool {
         };
         let words = match found {
             Some(words) => words,
-            None => zeros(size).or_else(|| {
-                self.trim();
-                zeros(size)
-            }).ok_or_else(refused)?,
+            None => zeros(size)
+                .or_else(|| {
+                    self.trim();
+                    zeros(size)
+                })
+                .ok_or_else(refused)?,
         };
         let mut shelves = self.lock();
         shelves.usage.live += words.len() as u64 * 4;
@@ -167,9 +169,9 @@ impl Storage for Memory {
     fn to_host(&self) -> Result<Arc<Vec<u8>>> {
         let source: &[u8] = bytemuck::cast_slice(self.words());
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(source.len()).map_err(|_| {
-            Error::new(ErrorKind::Memory, "cpu", format!("{} bytes cannot be allocated", source.len()))
-        })?;
+        bytes
+            .try_reserve_exact(source.len())
+            .map_err(|_| Error::new(ErrorKind::Memory, "cpu", format!("{} bytes cannot be allocated", source.len())))?;
         bytes.extend_from_slice(source);
         Ok(Arc::new(bytes))
     }
@@ -209,7 +211,12 @@ impl<'a> View<'a> {
     ///
     /// # Safety
     /// With `apart`, no two threads use one element at a time, unless both only load it.
-    pub(super) unsafe fn new(binding: &'a mut Binding<'_>, dtype: DType, numel: usize, apart: bool) -> Option<View<'a>> {
+    pub(super) unsafe fn new(
+        binding: &'a mut Binding<'_>,
+        dtype: DType,
+        numel: usize,
+        apart: bool,
+    ) -> Option<View<'a>> {
         let (start, words, writable) = match binding {
             Binding::Read(words) => (words.as_ptr().cast_mut(), words.len(), false),
             Binding::Write(words) => (words.as_mut_ptr(), words.len(), true),

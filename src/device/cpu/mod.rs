@@ -170,13 +170,7 @@ impl Cpu {
 
     /// Runs `plan`, whose steps `programs` were prepared from. `leaves` are what [`Plan::leaves`]
     /// names, in that order, `scalars` the words of the runtime scalars.
-    pub fn run(
-        &self,
-        plan: &Plan,
-        programs: &[Program],
-        leaves: &[Arc<Memory>],
-        scalars: &[u32],
-    ) -> Result<Outcome> {
+    pub fn run(&self, plan: &Plan, programs: &[Program], leaves: &[Arc<Memory>], scalars: &[u32]) -> Result<Outcome> {
         let temps = plan.allocations.iter().map(|&bytes| self.pool.take(bytes).map(Held::Own));
         let mut held = temps.collect::<Result<Vec<_>>>()?;
         // Where each slot is in `held`.
@@ -187,9 +181,7 @@ impl Cpu {
                     places.push(allocation);
                     continue;
                 }
-                Home::Leaf(n) => {
-                    Held::Shared(leaves.get(n).ok_or_else(|| broken("a leaf is not bound"))?)
-                }
+                Home::Leaf(n) => Held::Shared(leaves.get(n).ok_or_else(|| broken("a leaf is not bound"))?),
                 Home::Scalars => Held::Words(scalars),
                 Home::Output => {
                     let mut memory = self.pool.take(slot.bytes())?;

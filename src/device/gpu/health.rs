@@ -16,6 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Late failures that are remembered; more of them condemn everything written since the first.
 const FAILURES_MAX: usize = 16;
+/// How many open error scopes are kept before they are looked through.
+const SWEEP_EVERY: usize = 128;
 
 /// The state of a device's health.
 #[derive(Default)]
@@ -71,8 +73,10 @@ impl Health {
 
     /// Marks the device as lost while `op` was done.
     pub fn lost(&self, op: &str, why: &str) -> Error {
-        let why = self.lost.get_or_init(|| why.to_string());
-        Error::new(ErrorKind::Lost, op, format!("the device was lost: {}", why.trim()))
+        match self.lost.get_or_init(|| why.to_string()).trim() {
+            "" => Error::new(ErrorKind::Lost, op, "the device was lost"),
+            why => Error::new(ErrorKind::Lost, op, format!("the device was lost: {why}")),
+        }
     }
 
     /// The error that condemns what was written under `serial`, if any.
@@ -93,13 +97,35 @@ impl Health {
             let mut scope: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(scope.pop());
             match scope.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(error) => found = found.or(error),
-                Poll::Pending => lock(&self.pending).push(Pending { serial, kind, op: op.into(), scope }),
+                Poll::Pending => self.keep(Pending { serial, kind, op: op.into(), scope }),
             }
         }
         match found {
+            Some(_) if is_lost(device) => Err(self.lost(op, "")),
             Some(error) => Err(describe(kind, op, error)),
             None => self.check(op).map(|()| result),
         }
+    }
+
+    /// Keeps an open error scope; now and then, lets go of those whose result has arrived, so that
+    /// a loop that never reads does not pile them up.
+    fn keep(&self, new: Pending) {
+        let mut arrived = Vec::new();
+        {
+            let mut pending = lock(&self.pending);
+            pending.push(new);
+            if pending.len().is_multiple_of(SWEEP_EVERY) {
+                let mut context = Context::from_waker(Waker::noop());
+                pending.retain_mut(|Pending { serial, kind, op, scope }| match scope.as_mut().poll(&mut context) {
+                    Poll::Ready(error) => {
+                        arrived.extend(error.map(|error| (*serial, describe(*kind, op, error))));
+                        false
+                    }
+                    Poll::Pending => true,
+                });
+            }
+        }
+        arrived.into_iter().for_each(|(serial, error)| self.fail(serial, error));
     }
 
     /// Waits for the error scopes that are still open, and condemns what they say failed.
@@ -122,6 +148,27 @@ impl Health {
             _ => failures.push(Failure { serials: serial..=now, error }),
         }
     }
+}
+
+/// Whether a device is gone, asked where its loss is not reported: when something failed.
+///
+/// What is made on a lost device is invalid without an error, and everything after that fails with
+/// an error that hides the reason.
+#[cfg(not(target_arch = "wasm32"))]
+fn is_lost(device: &wgpu::Device) -> bool {
+    let usage = wgpu::BufferUsages::COPY_SRC;
+    let descriptor = wgpu::BufferDescriptor { label: None, size: 4, usage, mapped_at_creation: true };
+    let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let buffer = device.create_buffer(&descriptor);
+    let refused = std::pin::pin!(memory.pop()).poll(&mut Context::from_waker(Waker::noop()));
+    let mapped = buffer.get_mapped_range(..).is_ok();
+    !mapped && matches!(refused, Poll::Ready(None))
+}
+
+/// A browser tells the loss of a device by itself.
+#[cfg(target_arch = "wasm32")]
+fn is_lost(_: &wgpu::Device) -> bool {
+    false
 }
 
 /// The driver's error as one of ours.

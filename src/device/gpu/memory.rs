@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::device::gpu::{Gpu, lock};
+use crate::device::memory::MemoryUse;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::{HostData, Storage};
 use crate::graph::tensor::{Tensor, fresh_id};
@@ -35,20 +36,6 @@ pub struct GpuBuffer {
     /// The write that filled it.
     serial: u64,
     pinned: AtomicBool,
-}
-
-/// How much of a device's memory is in use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct MemoryUse {
-    /// Bytes that tensors and running plans hold.
-    pub live_bytes: u64,
-    /// The most that was held at once.
-    pub peak_bytes: u64,
-    /// Bytes kept for later use.
-    pub pooled_bytes: u64,
-    /// How often the driver was asked for memory.
-    pub allocations: u64,
 }
 
 /// Free buffers, and what is in use.

@@ -23,9 +23,9 @@ use crate::compile::plan::{Limits, Target};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::{Backend, Device};
 
+use super::cache::Cache;
 use fault::Faults;
 use health::Health;
-use super::cache::Cache;
 use memory::Pool;
 use pipeline::Pipelines;
 
@@ -44,18 +44,20 @@ pub struct Gpu {
     checked: AtomicBool,
     health: Arc<Health>,
     pool: Pool,
-    pub(super) programs: Cache<Program>,
     pipelines: Pipelines,
     faults: Faults,
     in_flight: Mutex<VecDeque<wgpu::SubmissionIndex>>,
 }
 
-/// The handle the graph holds.
-struct GpuDevice(Arc<Gpu>);
+/// What a device handle holds: the GPU, and apart from it the programs, which hold it themselves.
+struct GpuDevice {
+    gpu: Arc<Gpu>,
+    programs: Cache<Program>,
+}
 
 impl Backend for GpuDevice {
     fn name(&self) -> String {
-        self.0.name()
+        self.gpu.name()
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -65,7 +67,12 @@ impl Backend for GpuDevice {
 impl Gpu {
     /// The GPU behind a device handle.
     pub fn of(device: &Device) -> Option<&Arc<Gpu>> {
-        device.0.as_any().downcast_ref::<GpuDevice>().map(|gpu| &gpu.0)
+        device.0.as_any().downcast_ref::<GpuDevice>().map(|handle| &handle.gpu)
+    }
+
+    /// The GPU behind a device handle, and the programs that were made for it.
+    pub(super) fn with_programs(device: &Device) -> Option<(&Arc<Gpu>, &Cache<Program>)> {
+        device.0.as_any().downcast_ref::<GpuDevice>().map(|handle| (&handle.gpu, &handle.programs))
     }
 
     /// Takes over a device of wgpu; one that is not `ours` keeps its host's callbacks.
@@ -77,7 +84,7 @@ impl Gpu {
             health.listen(&device);
         }
         let faults = health.scoped(&device, ErrorKind::Memory, "gpu", || Faults::new(&device))?;
-        Ok(Device(Arc::new(GpuDevice(Arc::new(Gpu {
+        let gpu = Arc::new(Gpu {
             device,
             queue,
             info,
@@ -85,11 +92,11 @@ impl Gpu {
             checked: AtomicBool::new(false),
             health,
             pool: Pool::default(),
-            programs: Cache::default(),
             pipelines: Pipelines::default(),
             faults,
             in_flight: Mutex::default(),
-        })))))
+        });
+        Ok(Device(Arc::new(GpuDevice { gpu, programs: Cache::default() })))
     }
 
     /// What a person calls it.

@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crate::compile::shader::Shader;
-use crate::device::gpu::{Gpu, lock};
-use crate::error::{Error, ErrorKind, Result};
+use crate::device::gpu::{Gpu, lock, mismatch};
+use crate::error::{ErrorKind, Result};
 
 /// Pipelines that are kept although no program uses them.
 const IDLE_MAX: usize = 4096;
@@ -65,35 +65,31 @@ impl Gpu {
     pub(super) fn pipelines(&self, shaders: &[(&str, &Shader)]) -> Result<Vec<Arc<Pipeline>>> {
         let checked = self.checked.load(Ordering::Relaxed);
         let keys: Vec<Key> = shaders.iter().map(|(_, shader)| Key::new(shader, checked)).collect();
+        let mut ready: HashMap<&Key, Arc<Pipeline>> = HashMap::new();
         let mut missing: HashMap<&Key, &str> = HashMap::new();
         {
             let known = lock(&self.pipelines.0);
             for (key, (name, _)) in keys.iter().zip(shaders) {
-                if !known.contains_key(key) {
-                    missing.entry(key).or_insert(name);
+                match known.get(key) {
+                    Some(pipeline) => drop(ready.insert(key, Arc::clone(pipeline))),
+                    None => drop(missing.insert(key, name)),
                 }
             }
         }
         let missing: Vec<(&Key, &str)> = missing.into_iter().collect();
         let made = self.compile_all(&missing)?;
-        let mut known = lock(&self.pipelines.0);
-        let mut found = Vec::with_capacity(keys.len());
-        let fresh: HashMap<&Key, &Arc<Pipeline>> = missing.iter().map(|(key, _)| *key).zip(&made).collect();
-        for key in &keys {
-            // Another thread may have compiled it meanwhile, or thrown it out.
-            let pipeline = known.get(key).or_else(|| fresh.get(key).copied());
-            match pipeline {
-                Some(pipeline) => found.push(Arc::clone(pipeline)),
-                None => return Err(Error::new(ErrorKind::Device, "gpu", "a pipeline was dropped while it was asked for")),
+        {
+            let mut known = lock(&self.pipelines.0);
+            for ((key, _), pipeline) in missing.into_iter().zip(made) {
+                known.insert(key.clone(), Arc::clone(&pipeline));
+                ready.insert(key, pipeline);
+            }
+            if known.len() > IDLE_MAX {
+                known.retain(|_, pipeline| Arc::strong_count(pipeline) > 1);
             }
         }
-        for (key, pipeline) in fresh {
-            known.insert(key.clone(), Arc::clone(pipeline));
-        }
-        if known.len() > IDLE_MAX {
-            known.retain(|_, pipeline| Arc::strong_count(pipeline) > 1);
-        }
-        Ok(found)
+        let of = |key| ready.get(key).cloned().ok_or_else(|| mismatch("gpu", "a shader was not compiled"));
+        keys.iter().map(of).collect()
     }
 
     #[cfg(all(feature = "threads", not(target_arch = "wasm32")))]

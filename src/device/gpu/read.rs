@@ -15,14 +15,18 @@ use crate::error::{Error, ErrorKind, Result};
 const PIECE_BYTES: u64 = 64 << 20;
 
 /// What a callback of wgpu said, and who waits for it.
+///
+/// A submission that was waited for is not enough: when several threads wait, the callback of one
+/// may be called by another, a moment later.
 #[derive(Default)]
 struct Signal(Mutex<(Option<bool>, Option<Waker>)>);
 
 impl Signal {
+    /// The first answer stays.
     fn set(&self, ok: bool) {
         let waker = {
             let mut state = lock(&self.0);
-            state.0 = Some(ok);
+            state.0.get_or_insert(ok);
             state.1.take()
         };
         if let Some(waker) = waker {
@@ -30,7 +34,6 @@ impl Signal {
         }
     }
 
-    #[cfg(target_arch = "wasm32")]
     async fn get(&self) -> bool {
         std::future::poll_fn(|context| {
             let mut state = lock(&self.0);
@@ -39,16 +42,20 @@ impl Signal {
         })
         .await
     }
+}
 
-    /// Natively the callback was called while the submission was waited for, or never will be.
-    #[cfg(not(target_arch = "wasm32"))]
-    async fn get(&self) -> bool {
-        std::future::poll_fn(|_| Poll::Ready(lock(&self.0).0.unwrap_or(false))).await
+/// The callback's end of a signal: dropped unheard, it says no.
+struct Answer(Arc<Signal>);
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 
 impl Gpu {
-    /// The elements of `buffer`; natively the future waits inside instead of yielding.
+    /// The elements of `buffer`; natively the future waits for the GPU inside instead of
+    /// yielding.
     pub async fn read(&self, op: &str, buffer: &GpuBuffer) -> Result<Vec<u8>> {
         self.health.check(op)?;
         let mut bytes = Vec::new();
@@ -82,14 +89,7 @@ impl Gpu {
         result
     }
 
-    async fn copy(
-        &self,
-        op: &str,
-        buffer: &GpuBuffer,
-        at: u64,
-        with_fault: bool,
-        bytes: &mut Vec<u8>,
-    ) -> Result<u32> {
+    async fn copy(&self, op: &str, buffer: &GpuBuffer, at: u64, with_fault: bool, bytes: &mut Vec<u8>) -> Result<u32> {
         let size = (buffer.bytes() - at).min(PIECE_BYTES);
         let whole = size + if with_fault { FAULT_BYTES } else { 0 };
         if whole == 0 {
@@ -111,9 +111,9 @@ impl Gpu {
         })?;
         let index = self.submit(op, Some(commands))?;
         let signal = Arc::new(Signal::default());
-        let callback = Arc::clone(&signal);
+        let answer = Answer(Arc::clone(&signal));
         self.scoped(ErrorKind::Device, op, || {
-            staging.map_async(wgpu::MapMode::Read, .., move |result| callback.set(result.is_ok()));
+            staging.map_async(wgpu::MapMode::Read, .., move |result| answer.0.set(result.is_ok()));
         })?;
         self.wait(op, Some(index))?;
         if !signal.get().await {
@@ -122,7 +122,8 @@ impl Gpu {
             // No error scope caught anything, which happens only when the device is gone.
             return Err(self.health.lost(op, "a buffer could not be mapped"));
         }
-        let view = staging.get_mapped_range(..).map_err(|error| Error::new(ErrorKind::Device, op, error.to_string()))?;
+        let view =
+            staging.get_mapped_range(..).map_err(|error| Error::new(ErrorKind::Device, op, error.to_string()))?;
         let (elements, word) = view.split_at(view.len().min(size as usize));
         bytes.extend_from_slice(elements);
         Ok(word.try_into().map_or(0, u32::from_le_bytes))

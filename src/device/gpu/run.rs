@@ -92,14 +92,7 @@ impl Gpu {
                     _ => return Err(mismatch(&name, format!("{binding:?} binds nothing of the plan"))),
                 }
             }
-            launches.push(Launch {
-                name,
-                pipeline,
-                grid,
-                meta_offset,
-                raises_faults: shader.raises_faults,
-                windows,
-            });
+            launches.push(Launch { name, pipeline, grid, meta_offset, raises_faults: shader.raises_faults, windows });
         }
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let size = (metas.len() as u64).max(META_STRIDE);
