@@ -113,8 +113,15 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
             let Some(&most) = node.src.iter().filter(|&&s| !p.settled(s)).max_by_key(|&&s| p.reads[s as usize]) else {
                 break;
             };
+            let before = p.reads[k];
             p.store(most);
+            p.sum_views(most, limits);
             p.sum(id, limits);
+            if p.reads[k] >= before {
+                // What it views was stored already; then it is stored itself.
+                p.part[most as usize] = true;
+                p.sum(id, limits);
+            }
         }
         let again = users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX;
         if again && node.dtype.bytes() < 4 && !is_hero(graph, id) {
@@ -215,6 +222,17 @@ impl Choice<'_> {
             }
         }
         // What a stored operand no longer costs is seen by `sum`.
+    }
+
+    /// Sums again what `x` views, from the last part on.
+    fn sum_views(&mut self, x: Id, limits: &Limits) {
+        let mut views = vec![x];
+        let mut x = x;
+        while weight(self.graph, x) == 0 && !self.settled(x) && self.graph.node(x).src.len() == 1 {
+            x = self.graph.src(x, 0);
+            views.push(x);
+        }
+        views.iter().rev().for_each(|&x| self.sum(x, limits));
     }
 
     fn sum(&mut self, id: Id, limits: &Limits) {

@@ -131,7 +131,7 @@ fn packed_store(text: &mut Text<'_>, s: &Store, position: &str, n: usize) {
     text.line(&format!(
         "if ({position} % {per}u == {}u || {position} == {}u) {{ store{b}(({at}) / {per}u, w{b}); w{b} = 0u; }}",
         per - 1,
-        n - 1
+        n.saturating_sub(1)
     ));
 }
 

@@ -58,6 +58,8 @@ pub struct Args {
     pub rng: Rng,
     pub pool: Vec<Item>,
     pub devices: Vec<Device>,
+    /// Valid tensors that nobody could compute, which calls take seldom.
+    pub giants: Vec<Tensor>,
     /// Invalid tensors, which calls take seldom.
     pub broken: Vec<Tensor>,
     /// What was given, in words.
@@ -87,11 +89,17 @@ impl Axes for AnyAxes {
     }
 }
 
+/// Whether a tensor of `dims` is not worth making.
+fn many(dims: &[usize]) -> bool {
+    dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_none_or(|n| n > 4096)
+}
+
 impl Args {
     pub fn new(seed: u64, devices: Vec<Device>) -> Args {
         let mut args = Args {
             rng: Rng::new(seed),
             pool: Vec::new(),
+            giants: Vec::new(),
             broken: Vec::new(),
             devices,
             said: String::new(),
@@ -104,6 +112,21 @@ impl Args {
         args.broken = vec![
             Tensor::new([[1.0], [2.0]], &device).reshape([3]),
             Tensor::from(Error::new(wgrad::ErrorKind::Memory, "elsewhere", "a mistake made before")),
+        ];
+        let key = Tensor::key(1, &device);
+        args.giants = vec![
+            Tensor::zeros([u32::MAX], &device),
+            Tensor::ones([65_535, 65_537], &device),
+            Tensor::ones([1u32 << 31], &device).cast(DType::F16),
+            Tensor::full([1 << 16, 1, 1 << 15], 7, &device),
+            Tensor::uniform([3, 1 << 29], &key),
+            Tensor::bits([1 << 15, 2, 1 << 15], &key),
+            Tensor::arange(0, i32::MAX, 1, &device),
+            Tensor::zeros([0, u32::MAX], &device),
+            Tensor::zeros([u32::MAX, 0, 1], &device),
+            Tensor::zeros([1 << 16, 0, 1 << 15], &device),
+            Tensor::new([[1.0], [2.0]], &device).expand([1 << 10, 1, 2, 1 << 20]),
+            Tensor::uniform([1, 1, 1 << 16, 1 << 15], &key).gt(0.5),
         ];
         for _ in 0..48 {
             let x = args.seedling();
@@ -194,6 +217,12 @@ impl Args {
             let x = self.broken[k].clone();
             return self.give(x, 0);
         }
+        if self.chance(3) {
+            self.wild = true;
+            let k = self.rng.below(self.giants.len());
+            let x = self.giants[k].clone();
+            return self.give(x, 0);
+        }
         let k = self.rng.below(self.pool.len());
         let Item { x, depth } = self.pool[k].clone();
         self.give(x, depth)
@@ -224,7 +253,7 @@ impl Args {
 
     /// A tensor of `dims` and `dtype`, seldom any other.
     pub fn fit_as(&mut self, dims: &[usize], dtype: DType) -> Tensor {
-        if self.chance(7) || dims.iter().product::<usize>() > 4096 {
+        if self.chance(7) || many(dims) {
             return self.x();
         }
         let x = self.fresh(dims, dtype);
@@ -233,7 +262,7 @@ impl Args {
 
     /// Indices below `n`, now and then beyond.
     pub fn indices(&mut self, dims: &[usize], n: usize) -> Tensor {
-        if self.chance(10) || dims.iter().product::<usize>() > 4096 {
+        if self.chance(10) || many(dims) {
             return self.x();
         }
         let out = self.chance(8);
@@ -353,8 +382,10 @@ impl Args {
         let rank = if self.chance(5) { self.rng.below(12) } else { self.rng.below(5) };
         let wild = self.chance(12);
         let dims: Vec<isize> = (0..rank)
-            .map(|_| match wild && self.chance(40) {
-                true => match self.rng.below(4) {
+            .map(|_| match wild && self.chance(60) {
+                true => match self.rng.below(6) {
+                    4 => self.one(&[0, 0, 1 << 16, 65_535]),
+                    5 => self.one(&[0, (1 << 32) - 1, 1 << 31]),
                     0 => -(self.rng.below(3) as isize),
                     1 => self.one(&[isize::MIN, isize::MAX, -1]),
                     _ => self.one(&WILD) as isize,
@@ -390,7 +421,7 @@ impl Args {
             if dims.len() > 1 && self.chance(50) {
                 let last = dims.pop().unwrap_or(1);
                 let k = self.rng.below(dims.len());
-                dims[k] *= last;
+                dims[k] = dims[k].saturating_mul(last);
             }
         }
         if !dims.is_empty() && self.chance(20) {
@@ -433,7 +464,7 @@ impl Args {
             let dim = x.dim(k as isize) as isize;
             let bound = |a: &mut Args| match a.rng.below(20) {
                 0 => a.one(&[isize::MIN, isize::MAX, -9, 9, 0]),
-                _ => a.rng.below((2 * dim).max(1) as usize) as isize - dim,
+                _ => a.rng.below(dim.saturating_mul(2).max(1) as usize) as isize - dim,
             };
             picks.push(match self.rng.below(4) {
                 0 => Pick::At(bound(self)),

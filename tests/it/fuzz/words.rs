@@ -299,11 +299,10 @@ const INDEX: &[Word] = &[
     }),
     ("where_", |a| {
         let x = a.x();
-        let c = a.beside(&x);
         vec![match a.rng.below(3) {
-            0 => c.where_(a.number(), a.number()),
-            1 => c.where_(&x, a.number()),
-            _ => c.where_(&x, a.beside(&x)),
+            0 => x.where_(a.number(), a.number()),
+            1 => a.beside(&x).where_(&x, a.number()),
+            _ => a.beside(&x).where_(&x, a.beside(&x)),
         }]
     }),
     ("sort", |a| {
