@@ -346,6 +346,9 @@ fn strides(dims: &[usize]) -> Vec<isize> {
 
 /// `start + sum(index * stride)` for every index into `dims`, in row-major order.
 fn offsets(dims: &[usize], start: usize, strides: &[isize]) -> Vec<usize> {
+    if dims.contains(&0) {
+        return Vec::new();
+    }
     let mut at = vec![start];
     for (&n, &stride) in dims.iter().zip(strides) {
         let along = |&at: &usize| (0..n as isize).map(move |k| at.wrapping_add_signed(k * stride));
@@ -367,8 +370,9 @@ fn windowed(spec: &WindowSpec, dims: &[usize]) -> Vec<isize> {
     let own = strides(dims);
     let mut all = own.clone();
     for (k, &axis) in spec.axes.iter().enumerate() {
-        all[axis] *= spec.stride[k] as isize;
-        all.push(own[axis] * spec.dilation[k] as isize);
+        // What is too large for an offset belongs to an axis of one window or one element.
+        all[axis] = all[axis].saturating_mul(spec.stride[k] as isize);
+        all.push(own[axis].saturating_mul(spec.dilation[k] as isize));
     }
     all
 }

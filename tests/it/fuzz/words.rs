@@ -706,7 +706,7 @@ const MARK: &[Word] = &[
         let kernel = CustomKernel::new("twice", wgsl).grid([64, 1, 1]).build().expect("a kernel that is right");
         let x = a.x().cast(DType::F32);
         match a.rng.below(8) {
-            0 => kernel.call(&[], |_| vec![x.clone()]),
+            0 => kernel.call(&[&x, &x], |_| vec![x.clone()]),
             1 => kernel.call(&[&x], |_| Vec::new()),
             _ => kernel.call(&[&x], |x| x.iter().map(|x| x + x).collect()),
         }
