@@ -405,10 +405,12 @@ fn reduce<T: Elem>(v: &[T], shape: &Shape, kind: Reduction, set: AxisSet, dtype:
     let axes = |inside: bool| (0..shape.rank()).filter(move |&k| set.has(k) == inside);
     let pick = |inside: bool, of: &[usize]| -> Vec<usize> { axes(inside).map(|k| of[k]).collect() };
     let step = |inside: bool| -> Vec<isize> { axes(inside).map(|k| own[k]).collect() };
-    let within = offsets(&pick(true, shape.dims()), 0, &step(true));
+    let rows = offsets(&pick(false, shape.dims()), 0, &step(false));
+    // Rows of any length, when there are none.
+    let within = if rows.is_empty() { Vec::new() } else { offsets(&pick(true, shape.dims()), 0, &step(true)) };
     let (row, first) = (kind.combine(), T::number(kind.identity(dtype), dtype));
     let total = |start: &usize| within.iter().fold(first, |y, at| T::apply(row, y, v[start + at], dtype));
-    offsets(&pick(false, shape.dims()), 0, &step(false)).iter().map(total).collect()
+    rows.iter().map(total).collect()
 }
 
 fn scan<T: Elem>(v: &[T], dims: &[usize], kind: Reduction, axis: usize, dtype: DType) -> Vec<T> {

@@ -5,6 +5,7 @@
 mod arrays;
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
+mod errors;
 mod fuzz;
 mod gradients;
 mod jax;
