@@ -1,4 +1,15 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # In these pages
+//!
+//! - [`Tensor`] has all the words: creation, operators, reductions, products, losses and the rest.
+//! - [`Device`] says where tensors live: [`Device::best`], [`Device::cpu`] and the GPUs by name.
+//! - [`Tensor::grad`] differentiates; [`checkpoint`] and [`custom_gradient`] change how.
+//! - [`realize`] runs several results in one plan; [`explain`](fn@explain) shows what would run.
+//! - [`Error`] is what reading gives where a formula was wrong: see [`Tensor::error`].
+//! - [`DType`] has the table of promotions, [`shape`] what may be given as dimensions and axes.
+//! - [`device::CustomKernel`] runs your own WGSL.
+//! - [`mod@reference`] is the oracle, [`compile`] the compiler, both as libraries.
 
 pub mod dtype;
 pub mod error;

@@ -317,3 +317,15 @@ pub fn axis_set(shape: &Shape, axes: &impl Axes) -> Result<AxisSet, String> {
     }
     Ok(set)
 }
+
+/// How many windows of `size`, `stride` apart, fit into `n` elements.
+pub(crate) fn windows(n: usize, size: usize, stride: usize, dilation: usize) -> Result<usize, String> {
+    if size == 0 || stride == 0 || dilation == 0 {
+        return Err(format!("window size {size}, stride {stride} and dilation {dilation} must be at least 1"));
+    }
+    let span = (size - 1).checked_mul(dilation).and_then(|s| s.checked_add(1));
+    match span {
+        Some(span) if span <= n => Ok((n - span) / stride + 1),
+        _ => Err(format!("a window of {size} with dilation {dilation} does not fit into {n} elements")),
+    }
+}

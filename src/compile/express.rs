@@ -13,7 +13,7 @@ use crate::compile::index::{Lin, flatten, unflatten};
 use crate::compile::kernel::{Access, Buffer, Expr, ExprId, FaultSite, Kernel, Kind};
 use crate::dtype::{DType, Number};
 use crate::graph::op::Op;
-use crate::graph::scalar::Scalar;
+use crate::graph::scalar::{Family, Scalar};
 
 type Map<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
 
@@ -38,6 +38,12 @@ pub struct Express<'g> {
     pub misfit: bool,
     seen: Map<(Expr, DType), ExprId>,
     values: Map<(Id, Vec<Lin>, Option<ExprId>), ExprId>,
+}
+
+/// Whether neighbouring numbers may have very different results.
+fn tells_apart(op: Scalar) -> bool {
+    matches!(op.spec().family, Family::Compare | Family::Test | Family::Round)
+        || matches!(op, Scalar::Sign | Scalar::FloorDiv | Scalar::Rem)
 }
 
 /// The buffer of the runtime scalars, beside those named by nodes.
@@ -89,6 +95,17 @@ impl<'g> Express<'g> {
         let first = src.first().copied().unwrap_or(0);
         let at = |k: usize| src.get(k).copied().unwrap_or(first);
         self.push(Expr::Scalar { op, src: [at(0), at(1), at(2)] }, dtype)
+    }
+
+    /// `value` rounded to its 16-bit dtype, if it has one and was not rounded yet: equal numbers
+    /// are equal however they were come by, and nothing stored differs from what was compared.
+    fn rounded(&mut self, value: ExprId) -> ExprId {
+        let dtype = self.kernel.dtypes[value as usize];
+        match self.kernel.body[value as usize] {
+            Expr::Load { .. } | Expr::Const(_) | Expr::Cast { .. } => value,
+            _ if dtype.bytes() != 2 => value,
+            _ => self.push(Expr::Cast { src: value, from: DType::F32 }, dtype),
+        }
     }
 
     /// Both conditions.
@@ -200,12 +217,16 @@ impl<'g> Express<'g> {
                 self.push(Expr::Random { key, counter: flatten(dims, at) }, dtype)
             }
             Op::Scalar(op) => {
-                let src: Vec<ExprId> = node.src.iter().map(|&s| self.value(s, at, mask)).collect();
+                let mut src: Vec<ExprId> = node.src.iter().map(|&s| self.value(s, at, mask)).collect();
+                if tells_apart(*op) {
+                    src.iter_mut().for_each(|x| *x = self.rounded(*x));
+                }
                 self.scalar(*op, &src, dtype)
             }
             Op::Cast => {
                 let from = graph.node(src(0)).dtype;
                 let src = self.value(src(0), at, mask);
+                let src = self.rounded(src);
                 self.push(Expr::Cast { src, from }, dtype)
             }
             Op::Bitcast => {

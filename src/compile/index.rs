@@ -106,8 +106,8 @@ impl Lin {
             quotient.push(atom, q);
             rest.push(atom, r);
         }
-        let (lo, hi) = rest.range();
-        if lo >= 0 && hi < n {
+        quotient.constant -= rest.lift(n);
+        if rest.range().1 < n {
             return quotient;
         }
         let g = rest.terms.iter().fold(n, |g, (_, c)| gcd(g, *c));
@@ -139,8 +139,8 @@ impl Lin {
         for (atom, c) in &self.terms {
             rest.push(atom, split(*c, n).1);
         }
-        let (lo, hi) = rest.range();
-        if lo >= 0 && hi < n {
+        rest.lift(n);
+        if rest.range().1 < n {
             return rest;
         }
         let g = rest.terms.iter().fold(n, |g, (_, c)| gcd(g, *c));
@@ -157,6 +157,14 @@ impl Lin {
             return x.rem(d);
         }
         Lin { terms: vec![(Atom::Mod(Box::new(rest), d), 1)], constant: 0 }
+    }
+
+    /// Adds as many times `n` as keep it from being negative, and says how many: what is divided
+    /// is never negative, so that unsigned arithmetic will do.
+    fn lift(&mut self, n: i64) -> i64 {
+        let times = (-self.range().0).max(0).unsigned_abs().div_ceil(n.unsigned_abs()) as i64;
+        self.constant += times * n;
+        times
     }
 
     /// Visits every atom, inner ones too.
@@ -339,6 +347,7 @@ impl fmt::Display for Atom {
     }
 }
 
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -378,8 +387,9 @@ mod tests {
                         c * match atom {
                             Atom::Var(0, _) => o,
                             Atom::Var(..) => i,
-                            Atom::Div(x, d) => value(x, o, i).div_euclid(*d as i64),
-                            Atom::Mod(x, d) => value(x, o, i).rem_euclid(*d as i64),
+                            // What is divided is never negative: shaders divide without a sign.
+                            Atom::Div(x, d) => u32::try_from(value(x, o, i)).unwrap() as i64 / *d as i64,
+                            Atom::Mod(x, d) => u32::try_from(value(x, o, i)).unwrap() as i64 % *d as i64,
                             Atom::Value(..) => 0,
                         }
                     })

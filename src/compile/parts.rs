@@ -7,8 +7,8 @@
 use crate::compile::graph::{Graph, Id};
 use crate::compile::plan::Limits;
 use crate::compile::schedule::windows;
-use crate::graph::op::Op;
-use crate::graph::scalar::Scalar;
+use crate::graph::op::{Op, Reduction};
+use crate::graph::scalar::{Family, Scalar};
 
 /// Operations a value may cost to be computed once more for each further use.
 const RECOMPUTE_MAX: u32 = 2;
@@ -81,6 +81,42 @@ fn weight(graph: &Graph, id: Id) -> u32 {
     }
 }
 
+/// What is computed of which `id` compares elements with the greatest or least. Computed again in
+/// another kernel it might differ in its last bit, and then no element would be the greatest.
+fn extreme_of(graph: &Graph, id: Id) -> Option<Id> {
+    let node = graph.node(id);
+    let Op::Scalar(row) = node.op else { return None };
+    if row.spec().family != Family::Compare {
+        return None;
+    }
+    let shown = |mut x: Id, through: &dyn Fn(&Op) -> bool| {
+        while through(&graph.node(x).op) {
+            x = graph.src(x, 0);
+        }
+        x
+    };
+    let moves = |op: &Op| {
+        matches!(
+            op,
+            Op::Reshape
+                | Op::Permute(_)
+                | Op::Expand
+                | Op::Slice(_)
+                | Op::Flip(_)
+                | Op::Window(_)
+                | Op::Cast
+                | Op::Fence(_)
+        )
+    };
+    let extreme = |op: &Op| matches!(op, Op::Reduce(kind, _) | Op::Scan(kind, _) if matches!(kind, Reduction::Max | Reduction::Min));
+    let (x, z) = (shown(node.src[0], &moves), shown(node.src[1], &moves));
+    [(x, z), (z, x)].into_iter().find_map(|(x, y)| {
+        // A long reduction was padded and cut in two.
+        let of = shown(y, &|op| extreme(op) || moves(op) || matches!(op, Op::Pad(_)));
+        (extreme(&graph.node(y).op) && of == x).then_some(x)
+    })
+}
+
 /// Chooses the parts of `graph`.
 pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
     let n = graph.nodes.len();
@@ -106,36 +142,35 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
     for id in 0..n as Id {
         let k = id as usize;
         let node = graph.node(id);
-        p.demand(id, &users);
+        if let Some(compared) = extreme_of(graph, id) {
+            p.store(compared, limits);
+        }
+        p.demand(id, &users, limits);
         p.sum(id, limits);
         while p.reads[k] > reads_max {
             // The operand that reads most is stored instead, until the rest fits.
             let Some(&most) = node.src.iter().filter(|&&s| !p.settled(s)).max_by_key(|&&s| p.reads[s as usize]) else {
                 break;
             };
-            let before = p.reads[k];
-            p.store(most);
-            p.sum_views(most, limits);
-            p.sum(id, limits);
-            if p.reads[k] >= before {
-                // What it views was stored already; then it is stored itself.
-                p.part[most as usize] = true;
-                p.sum(id, limits);
+            if !p.store(most, limits) {
+                break;
             }
+            p.sum(id, limits);
         }
         let again = users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX;
         if again && node.dtype.bytes() < 4 && !is_hero(graph, id) {
             // A packed value cannot be stored beside a product; what it is computed from can.
-            node.src.iter().for_each(|&s| p.store(s));
+            for &s in &node.src {
+                p.store(s, limits);
+            }
             p.sum(id, limits);
         }
-        if is_hero(graph, id) {
-            p.part[k] = true;
-        } else if p.size[k] > INLINE_MAX || (users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX && weight(graph, id) > 0) {
+        let dear = p.size[k] > INLINE_MAX || (users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX && weight(graph, id) > 0);
+        if dear || is_hero(graph, id) {
             p.part[k] = true;
         } else if users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX && !matches!(node.op, Op::Data) {
             // A view used twice: what it views is computed once.
-            p.store(id);
+            p.store(id, limits);
             p.sum(id, limits);
         }
     }
@@ -181,19 +216,25 @@ impl Choice<'_> {
             || matches!(self.graph.node(x).op, Op::Data | Op::Const(_) | Op::Input(_) | Op::Iota { .. })
     }
 
-    /// Makes a part of `x`, or of what it is a view of.
-    fn store(&mut self, x: Id) {
+    /// Makes a part of `x`, or of what it is a view of; false when that is nothing new.
+    fn store(&mut self, x: Id, limits: &Limits) -> bool {
+        let mut views = Vec::new();
         let mut x = x;
         while weight(self.graph, x) == 0 && !self.settled(x) && self.graph.node(x).src.len() == 1 {
+            views.push(x);
             x = self.graph.src(x, 0);
         }
-        if !self.settled(x) {
-            self.part[x as usize] = true;
+        if self.settled(x) {
+            return false;
         }
+        self.part[x as usize] = true;
+        // What the views cost was counted before.
+        views.iter().rev().for_each(|&view| self.sum(view, limits));
+        true
     }
 
     /// Stores operands that `id` would compute many times over.
-    fn demand(&mut self, id: Id, users: &[u32]) {
+    fn demand(&mut self, id: Id, users: &[u32], limits: &Limits) {
         let node = self.graph.node(id);
         let numel = node.shape.numel();
         for (k, &s) in node.src.iter().enumerate() {
@@ -218,21 +259,10 @@ impl Choice<'_> {
                 _ => false,
             };
             if dear && !self.settled(s) {
-                self.store(s);
+                self.store(s, limits);
             }
         }
         // What a stored operand no longer costs is seen by `sum`.
-    }
-
-    /// Sums again what `x` views, from the last part on.
-    fn sum_views(&mut self, x: Id, limits: &Limits) {
-        let mut views = vec![x];
-        let mut x = x;
-        while weight(self.graph, x) == 0 && !self.settled(x) && self.graph.node(x).src.len() == 1 {
-            x = self.graph.src(x, 0);
-            views.push(x);
-        }
-        views.iter().rev().for_each(|&x| self.sum(x, limits));
     }
 
     fn sum(&mut self, id: Id, limits: &Limits) {

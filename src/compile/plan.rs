@@ -83,6 +83,13 @@ pub enum Home {
     Temp(usize),
 }
 
+impl Plan {
+    /// Operations and bytes of all steps, by prediction.
+    pub fn work(&self) -> u64 {
+        self.steps.iter().map(|step| step.bytes.saturating_add(step.flops)).fold(0, u64::saturating_add)
+    }
+}
+
 impl Slot {
     /// Bytes in memory: whole 32-bit words.
     pub fn bytes(&self) -> u64 {

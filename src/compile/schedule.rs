@@ -248,14 +248,16 @@ impl Schedule {
             return None;
         }
         let reads = e.kernel.buffers.iter().map(|b| b.slot as Id).collect();
-        // A packed element store shares words with its neighbours: rows must be whole words.
+        // A packed element shares words with its neighbours: rows must lie in one piece, in whole words.
         let packed = |p: &Id| graph.node(*p).dtype.bytes() < 4;
         if let Space::Rows(rows) = space
             && parts.iter().any(packed)
         {
+            let in_order = Lin::var(O, rows.outer).times(rows.inner as i64).plus(&Lin::var(I, rows.inner));
             let whole = |p: &Id| {
                 let node = graph.node(*p);
-                rows.rows && node.shape.numel() == rows.outer * rows.inner && rows.inner % node.dtype.per_word() == 0
+                let each = node.shape.numel() == rows.outer * rows.inner;
+                each && rows.element == in_order && rows.inner % node.dtype.per_word() == 0
             };
             if !parts.iter().all(|p| !packed(p) || whole(p)) {
                 return None;

@@ -114,6 +114,16 @@ impl Pass {
             Op::ArgReduce(_, axis) if self.out.node(node.src[0]).shape.dims()[axis] == 1 => {
                 self.constant(&node, Number::Int(0))
             }
+            Op::ArgReduce(..) => {
+                let Node { shape, dtype, .. } = *self.out.node(node.src[0]);
+                match dtype == dtype.compute() {
+                    true => self.intern(node),
+                    false => {
+                        let wide = self.derived(&node, Op::Cast, node.src.clone(), shape, dtype.compute());
+                        self.intern(Node { src: vec![wide], ..node })
+                    }
+                }
+            }
             Op::Scan(..) => self.in_compute_dtype(node, |pass, node| pass.intern(node)),
             Op::Fold(_) if self.out.node(node.src[0]).shape.numel() == 0 => self.constant(&node, Number::Int(0)),
             Op::Fold(_) => self.in_compute_dtype(node, |pass, node| pass.intern(node)),
@@ -143,6 +153,17 @@ impl Pass {
                 node.src.retain(|&s| self.out.node(s).shape.numel() > 0);
                 match node.src[..] {
                     [only] => only,
+                    // A kernel binds only so many buffers: long joins are made of shorter ones.
+                    _ if node.src.len() > 4 => {
+                        let parts = node.src.chunks(4).map(|part| part.to_vec()).collect::<Vec<_>>();
+                        let mut joined = Vec::with_capacity(parts.len());
+                        for src in parts {
+                            let n = src.iter().map(|&s| self.out.node(s).shape.dims()[axis]).sum();
+                            let shape = node.shape.with(axis, n).unwrap_or(node.shape);
+                            joined.push(self.derived(&node, Op::Concat { axis }, src, shape, node.dtype));
+                        }
+                        self.make(Node { op: Op::Concat { axis }, src: joined, ..node })
+                    }
                     _ => {
                         node.op = Op::Concat { axis };
                         self.intern(node)
@@ -160,7 +181,6 @@ impl Pass {
             | Op::SliceAt { .. }
             | Op::UpdateAt { .. }
             | Op::Pad(_)
-            | Op::ArgReduce(..)
             | Op::Gather { .. }
             | Op::Fence(_) => self.intern(node),
         }
@@ -344,9 +364,6 @@ impl Pass {
     fn arg_sort(&mut self, node: Node, axis: usize, descending: bool) -> Id {
         let x = node.src[0];
         let Node { shape, dtype, .. } = self.out.node(x).clone();
-        if descending && dtype == DType::U32 && matches!(self.out.node(x).op, Op::Scalar(Scalar::Not)) {
-            return self.intern(Node { op: Op::ArgSort { axis, descending: false }, ..node });
-        }
         let like = Node { shape, dtype: DType::U32, ..node.clone() };
         let word = |pass: &mut Pass, n: u32| pass.constant(&like, Number::Int(i64::from(n)));
         let scalar = |pass: &mut Pass, op: Scalar, src: Vec<Id>, dtype: DType| {

@@ -27,15 +27,15 @@ impl<P> Default for Cache<P> {
 }
 
 impl<P> Cache<P> {
-    /// The program of `graph`, made by `make` where there is none.
-    pub fn get(&self, graph: Graph, make: impl FnOnce(&Graph) -> Result<P>) -> Result<Arc<P>> {
+    /// The program of `graph`, made by `make` where there is none; and whether it was made.
+    pub fn get(&self, graph: Graph, make: impl FnOnce(&Graph) -> Result<P>) -> Result<(Arc<P>, bool)> {
         let hash = graph.structure();
         {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(at) = state.entries.iter().rposition(|(h, g, _)| *h == hash && *g == graph) {
                 state.entries[at..].rotate_left(1);
                 if let Some((_, _, program)) = state.entries.last() {
-                    return Ok(Arc::clone(program));
+                    return Ok((Arc::clone(program), false));
                 }
             }
         }
@@ -47,7 +47,7 @@ impl<P> Cache<P> {
             state.entries.remove(0);
         }
         state.entries.push((hash, graph, Arc::clone(&program)));
-        Ok(program)
+        Ok((program, true))
     }
 
     /// How many programs were made so far.

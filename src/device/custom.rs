@@ -153,10 +153,13 @@ fn check(spec: &CustomSpec, inputs: usize, outputs: usize) -> std::result::Resul
     use naga::{AddressSpace, StorageAccess};
 
     let path = format!("{}.wgsl", spec.name);
-    let module = naga::front::wgsl::parse_str(&spec.wgsl).map_err(|e| e.emit_to_string_with_path(&spec.wgsl, &path))?;
+    // The user's line goes on a line of its own below naga's drawing.
+    let shown = |text: String| format!("{}\n ", text.trim_end());
+    let module =
+        naga::front::wgsl::parse_str(&spec.wgsl).map_err(|e| shown(e.emit_to_string_with_path(&spec.wgsl, &path)))?;
     Validator::new(ValidationFlags::all(), Capabilities::all())
         .validate(&module)
-        .map_err(|e| e.emit_to_string_with_path(&spec.wgsl, &path))?;
+        .map_err(|e| shown(e.emit_to_string_with_path(&spec.wgsl, &path)))?;
     if !module.entry_points.iter().any(|e| e.stage == naga::ShaderStage::Compute && e.name == spec.entry) {
         return Err(format!("there is no compute entry point {:?}", spec.entry));
     }

@@ -1,5 +1,6 @@
 //! How much of a device's memory is in use, and a limit to it.
 
+use crate::device::cpu::Cpu;
 use crate::graph::device::Device;
 
 /// How much of a device's memory is in use.
@@ -12,28 +13,45 @@ pub struct MemoryUse {
     pub peak_bytes: u64,
     /// Bytes kept for later use.
     pub pooled_bytes: u64,
-    /// How often the driver was asked for memory.
+    /// How often the driver was asked for memory; not counted on the built-in CPU.
     pub allocations: u64,
 }
 
 impl Device {
-    /// How much memory is in use; nothing is counted on the built-in CPU.
+    /// How much memory is in use.
     pub fn memory_use(&self) -> MemoryUse {
         #[cfg(feature = "gpu")]
         if let Some(gpu) = crate::device::gpu::Gpu::of(self) {
             return gpu.memory_use();
         }
-        MemoryUse::default()
+        let usage = Cpu::of(self).map(Cpu::usage).unwrap_or_default();
+        MemoryUse {
+            live_bytes: usage.live,
+            peak_bytes: usage.peak,
+            pooled_bytes: usage.pooled,
+            ..MemoryUse::default()
+        }
+    }
+
+    /// How many plans were compiled for the device so far: a loop that computes the same every time
+    /// makes no new ones.
+    pub fn plans_made(&self) -> u64 {
+        #[cfg(feature = "gpu")]
+        if let Some((_, programs)) = crate::device::gpu::Gpu::with_programs(self) {
+            return programs.misses();
+        }
+        Cpu::of(self).map_or(0, Cpu::plans_made)
     }
 
     /// Sets or lifts the limit of what tensors and running plans may hold at once: what needs more
-    /// is an error before anything runs. The built-in CPU has none.
+    /// is an error before anything runs.
     pub fn set_memory_limit(&self, bytes: Option<u64>) {
         #[cfg(feature = "gpu")]
         if let Some(gpu) = crate::device::gpu::Gpu::of(self) {
-            gpu.set_memory_limit(bytes);
+            return gpu.set_memory_limit(bytes);
         }
-        #[cfg(not(feature = "gpu"))]
-        let _ = bytes;
+        if let Some(cpu) = Cpu::of(self) {
+            cpu.set_memory_limit(bytes);
+        }
     }
 }

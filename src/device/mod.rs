@@ -1,7 +1,7 @@
 //! Devices: where plans run, and how results come back to the host.
 //!
 //! The only layer that touches wgpu, threads, clocks and wasm. [`realize`](mod@realize) finds or
-//! makes the program of a graph; [`cpu`] and [`gpu`] run it.
+//! makes the program of a graph; [`cpu`] and `gpu` run it.
 
 mod cache;
 pub mod cpu;
@@ -12,8 +12,10 @@ mod explain;
 pub mod gpu;
 mod memory;
 pub mod realize;
+mod verify;
 
 pub use custom::{CustomKernel, CustomKernelBuilder};
+pub use verify::{Verified, Verify};
 pub use explain::{Explanation, explain};
 #[cfg(feature = "gpu")]
 pub use gpu::adapter::GpuOptions;

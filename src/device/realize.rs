@@ -11,6 +11,8 @@ use crate::device::cpu::Cpu;
 use crate::device::gpu::Gpu;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
+#[cfg(feature = "gpu")]
+use crate::graph::device::Storage;
 use crate::graph::tensor::Tensor;
 
 /// Computes the elements of all `tensors` in one run a device, and keeps them.
@@ -43,9 +45,11 @@ pub fn realize<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<()> 
 fn run(device: &Device, roots: &[Tensor]) -> Result<()> {
     let op = "realize";
     #[cfg(feature = "gpu")]
-    if let Some((gpu, programs)) = Gpu::with_programs(device) {
+    if let Some((gpu, programs)) = Gpu::with_programs(device)
+        && let Some(checks) = Gpu::checks(device)
+    {
         let (graph, bindings) = Graph::flatten(roots);
-        let program = programs.get(graph, |graph| {
+        let (program, fresh) = programs.get(graph, |graph| {
             let limits = gpu.limits();
             let plan = crate::compile::compile(graph, &limits);
             fits(op, &plan, &limits)?;
@@ -57,7 +61,12 @@ fn run(device: &Device, roots: &[Tensor]) -> Result<()> {
             Some(leaf) => gpu.leaf(op, leaf),
             None => Err(Error::new(ErrorKind::Device, op, "a leaf is missing")),
         });
+        let truth = checks.truth(fresh, program.plan().work(), roots)?;
         let outputs = program.run(op, &leaves.collect::<Result<Vec<_>>>()?, &bindings.scalars)?;
+        if let Some(truth) = truth {
+            let found: Vec<Arc<dyn Storage>> = outputs.iter().map(|b| b.clone() as Arc<dyn Storage>).collect();
+            checks.compare(&truth, roots, &found).inspect_err(|_| programs.clear())?;
+        }
         for (root, output) in roots.iter().zip(outputs) {
             root.set_value(output);
         }

@@ -13,7 +13,7 @@ use crate::graph::op::{
 };
 use crate::graph::scalar::{Family, Scalar};
 use crate::graph::tensor::Tensor;
-use crate::shape::{AxisSet, RANK_MAX, Shape};
+use crate::shape::{AxisSet, RANK_MAX, Shape, windows};
 
 /// What a rule says: the op, the result's shape and dtype, or the fact that is wrong.
 pub(crate) type Typed = Result<(Op, Shape, DType), String>;
@@ -467,7 +467,7 @@ impl Tensor {
             }
             let mut dims = vec![x[0], w[0]];
             for k in 0..spatial {
-                dims.push(conv_len(&spec, k, x[k + 2], w[k + 2])?);
+                dims.push(spec.output(k, x[k + 2], w[k + 2])?);
             }
             let shape = Shape::new(&dims)?;
             Ok((Op::Conv(Arc::new(spec)), shape, self.dtype()))
@@ -577,32 +577,6 @@ impl Tensor {
         let word = call.kernel.name.clone();
         Tensor::build(&word, &src, || Ok((Op::Custom(call), *self.shape(), self.dtype())))
     }
-}
-
-/// How many windows fit into `n` elements.
-pub(crate) fn windows(n: usize, size: usize, stride: usize, dilation: usize) -> Result<usize, String> {
-    if size == 0 || stride == 0 || dilation == 0 {
-        return Err(format!("window size {size}, stride {stride} and dilation {dilation} must be at least 1"));
-    }
-    let span = (size - 1).checked_mul(dilation).and_then(|s| s.checked_add(1));
-    match span {
-        Some(span) if span <= n => Ok((n - span) / stride + 1),
-        _ => Err(format!("a window of {size} with dilation {dilation} does not fit into {n} elements")),
-    }
-}
-
-/// Length of spatial axis `k` of a convolution of `n` elements with a kernel of `size`.
-pub(crate) fn conv_len(spec: &ConvSpec, k: usize, n: usize, size: usize) -> Result<usize, String> {
-    if spec.spread[k] == 0 {
-        return Err("the input's dilation must be at least 1".into());
-    }
-    let limit = 1i128 << 40;
-    let spread = if n == 0 { 0 } else { (n as i128 - 1) * spec.spread[k] as i128 + 1 };
-    let padded = spread + spec.lo[k] as i128 + spec.hi[k] as i128;
-    if !(0..limit).contains(&padded) {
-        return Err(format!("{n} elements padded by {} and {}", spec.lo[k], spec.hi[k]));
-    }
-    windows(padded as usize, size, spec.stride[k], spec.dilation[k])
 }
 
 /// Whether `index` goes along `axis` of `x` with the other axes in step.

@@ -11,6 +11,7 @@
 
 pub mod build;
 pub mod device;
+mod float;
 pub mod op;
 pub mod operators;
 mod primitive;

@@ -1,7 +1,7 @@
 //! The primitives: one closed enum, each with its law.
 //!
-//! Everything a user calls is one of these or a function of them. No `match` over [`Op`] has a
-//! wildcard arm, so the compiler lists what a new primitive needs.
+//! Everything a user calls is one of these or a function of them. No `match` that gives every
+//! [`Op`] a meaning has a wildcard arm, so the compiler lists what a new primitive needs.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::dtype::{DType, Number};
 use crate::error::Error;
 use crate::graph::scalar::Scalar;
 use crate::graph::tensor::Tensor;
-use crate::shape::{AxisSet, RANK_MAX, Shape};
+use crate::shape::{AxisSet, RANK_MAX, Shape, windows};
 
 /// What a node computes from its operands `src`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -183,6 +183,22 @@ pub struct ConvSpec {
     pub dilation: Vec<usize>,
     /// Channel groups.
     pub groups: usize,
+}
+
+impl ConvSpec {
+    /// Length of spatial axis `k` of the result, of `n` elements and a kernel of `size`.
+    pub(crate) fn output(&self, k: usize, n: usize, size: usize) -> Result<usize, String> {
+        if self.spread[k] == 0 {
+            return Err("the input's dilation must be at least 1".into());
+        }
+        let limit = 1i128 << 40;
+        let spread = if n == 0 { 0 } else { (n as i128 - 1) * self.spread[k] as i128 + 1 };
+        let padded = spread + self.lo[k] as i128 + self.hi[k] as i128;
+        if !(0..limit).contains(&padded) {
+            return Err(format!("{n} elements padded by {} and {}", self.lo[k], self.hi[k]));
+        }
+        windows(padded as usize, size, self.stride[k], self.dilation[k])
+    }
 }
 
 /// What a reduction or scan does with its elements.

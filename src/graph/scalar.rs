@@ -21,6 +21,7 @@
 
 use std::ops::Range;
 
+use crate::graph::float::Real;
 use crate::graph::tensor::{Operand, Tensor};
 
 /// What a row says about an op besides its name.
@@ -299,7 +300,7 @@ scalar_table! {
     /// `e^x`.
     Exp exp(x): Float {
         wgsl: "exp($0)",
-        float: x.exp(),
+        float: Real::exp(x),
         grad: |x, y, dy| [dy * y],
         example: [0.5] => 1.648721,
         test: -3.0..3.0, 1e-6,
@@ -315,7 +316,7 @@ scalar_table! {
     /// The natural logarithm.
     Ln ln(x): Float {
         wgsl: "log($0)",
-        float: x.ln(),
+        float: Real::ln(x),
         grad: |x, y, dy| [dy / x],
         example: [0.5] => -0.693147,
         test: 0.1..5.0, 2e-6,
@@ -437,7 +438,7 @@ scalar_table! {
     /// The hyperbolic tangent.
     Tanh tanh(x): Float {
         wgsl: "tanh_($0)", needs: ["tanh"],
-        float: x.tanh(),
+        float: Real::tanh(x),
         grad: |x, y, dy| [dy * (1.0 - y * y)],
         example: [0.5] => 0.462117,
         test: -3.0..3.0, 4e-6,
@@ -517,7 +518,7 @@ scalar_table! {
     Maximum maximum(x, z): Number {
         wgsl: "max_($0, $1)", wgsl_int: "max($0, $1)", needs: ["minmax"],
         float: x.greater(z), int: x.max(z),
-        grad: |x, z, y, dy| [dy * share(x, z, y), dy * share(z, x, y)],
+        grad: |x, z, y, dy| [dy * share(x, z), dy * share(z, x)],
         example: [0.5, 2.0] => 2.0,
         test: -3.0..3.0, 0.0,
     }
@@ -525,7 +526,7 @@ scalar_table! {
     Minimum minimum(x, z): Number {
         wgsl: "min_($0, $1)", wgsl_int: "min($0, $1)", needs: ["minmax"],
         float: x.lesser(z), int: x.min(z),
-        grad: |x, z, y, dy| [dy * share(x, z, y), dy * share(z, x, y)],
+        grad: |x, z, y, dy| [dy * share(z, x), dy * share(x, z)],
         example: [0.5, 2.0] => 0.5,
         test: -3.0..3.0, 0.0,
     }
@@ -655,9 +656,10 @@ scalar_table! {
     }
 }
 
-/// The share of the gradient of `y = max(x, z)` or `min(x, z)` that goes to `x`: 1, 0, or a half.
-fn share(x: &Tensor, z: &Tensor, y: &Tensor) -> Tensor {
-    x.eq(z).where_(0.5, x.eq(y).cast(y.dtype())).cast(y.dtype())
+/// The share of the gradient that goes to the greater of `x` and `z` when that is `x`: 1, 0, or a
+/// half. Not by comparison with the result, which another kernel may have computed to another bit.
+fn share(x: &Tensor, z: &Tensor) -> Tensor {
+    x.eq(z).where_(0.5, x.gt(z).cast(x.dtype())).cast(x.dtype())
 }
 
 /// Results as bits.
@@ -704,35 +706,6 @@ impl Wide for bool {
         f64::from(u8::from(self))
     }
 }
-
-/// What rows say of floats that `f32` and `f64` lack.
-trait Real {
-    fn erf(self) -> Self;
-    fn floor_rem(self, z: Self) -> Self;
-    fn greater(self, z: Self) -> Self;
-    fn lesser(self, z: Self) -> Self;
-}
-
-macro_rules! real {
-    ($($t:ident $erf:path),*) => {$(
-        impl Real for $t {
-            fn erf(self) -> $t {
-                $erf(self)
-            }
-            fn floor_rem(self, z: $t) -> $t {
-                let r = self % z;
-                if r != 0.0 && (r < 0.0) != (z < 0.0) { r + z } else { r }
-            }
-            fn greater(self, z: $t) -> $t {
-                if self.is_nan() || self > z { self } else { z }
-            }
-            fn lesser(self, z: $t) -> $t {
-                if self.is_nan() || self < z { self } else { z }
-            }
-        }
-    )*};
-}
-real!(f32 libm::erff, f64 libm::erf);
 
 /// What rows say of integers that `i32` and `u32` lack or name apart.
 trait Whole: Sized {

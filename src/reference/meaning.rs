@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::{Rounding, Values, internal, round};
+use super::{Values, internal, round};
 use crate::dtype::{DType, Number};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::op::{ConvSpec, Extreme, Op, Reduction, ScatterMode, WindowSpec};
@@ -95,12 +95,12 @@ macro_rules! both {
     };
 }
 
-/// The elements of `node` from those of its operands `src`.
+/// The elements of `node` from those of its operands `src`; floats are rounded unless `exact`.
 pub(super) fn meaning(
     node: &Tensor,
     src: &[Tensor],
     x: &[Arc<Values>],
-    rounding: Rounding,
+    exact: bool,
     faults: &mut Vec<Error>,
 ) -> Result<Arc<Values>> {
     let (dims, dtype, n) = (node.dims(), node.dtype(), node.numel());
@@ -263,10 +263,10 @@ pub(super) fn meaning(
             })
         }
     };
-    Ok(Arc::new(match (values, rounding) {
-        (Values::Bits(v), _) => Values::Bits(v.into_iter().map(|bits| wrap(bits, dtype)).collect()),
-        (values, Rounding::PerNode) => values.rounded(dtype),
-        (values, Rounding::Exact) => values,
+    Ok(Arc::new(match values {
+        Values::Bits(v) => Values::Bits(v.into_iter().map(|bits| wrap(bits, dtype)).collect()),
+        values if exact => values,
+        values => values.rounded(dtype),
     }))
 }
 
@@ -493,9 +493,9 @@ fn conv<T: Elem>(x: &[T], x_dims: &[usize], w: &[T], w_dims: &[usize], y_dims: &
         for inner in 0..c {
             let plane = (image * x_dims[1] + group * c + inner) * area;
             for (tap, meet) in meet[out * taps..][..taps].iter().enumerate() {
-                if let Some(at) = meet {
-                    y = y.plus(x[plane + at].times(w[(channel * c + inner) * taps + tap]));
-                }
+                // Zeros around and between count too: they make a NaN of an infinite weight.
+                let x = meet.map_or(T::default(), |at| x[plane + at]);
+                y = y.plus(x.times(w[(channel * c + inner) * taps + tap]));
             }
         }
         y

@@ -16,6 +16,7 @@ use wgrad::prelude::*;
 use wgrad::{ErrorKind, wgpu};
 
 fn device() -> Option<Device> {
+    crate::wgsl::watch();
     let name = std::env::var("WGRAD_TEST_ADAPTER").ok();
     match Device::gpu_with(&GpuOptions { name, software: true, debug: false }) {
         Ok(device) => Some(device),

@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod agree;
 mod arrays;
+mod compare;
+mod cpu_kernels;
+mod devices;
+mod generate;
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
 mod errors;
@@ -10,12 +15,17 @@ mod fuzz;
 mod gradients;
 mod jax;
 mod kernels;
+mod large;
+mod loops;
 mod ops_basic;
 mod ops_gradients;
 mod ops_nn;
 mod ops_product;
 mod ops_reduce;
 mod oracle;
+mod random_graphs;
 mod scalars;
 mod support;
+mod tidy;
 mod torch;
+mod wgsl;

@@ -237,7 +237,7 @@ fn in_pieces(r: &Reduce) -> bool {
 fn better(text: &mut Text<'_>, extreme: Extreme, x: &str, best: &str, dtype: DType) -> String {
     let sign = if extreme == Extreme::Max { ">" } else { "<" };
     if !dtype.is_float() {
-        return format!("{x} {sign} {best}");
+        return format!("({x} {sign} {best})");
     }
     text.lib("minmax");
     format!("(!is_nan({best}) && (is_nan({x}) || {x} {sign} {best}))")
@@ -319,10 +319,11 @@ pub fn dot(text: &mut Text<'_>, d: &Dot, limits: &Limits) -> u64 {
             text.global(&format!("const {name}: u32 = {value}u;"));
         }
     }
-    text.global(&format!("fn depth() -> u32 {{ return {}u + (meta_.inf & 1u); }}", d.k));
+    text.global("fn zero() -> u32 { return meta_.inf & 1u; }");
+    text.global(&format!("fn depth() -> u32 {{ return {}u + zero(); }}", d.k));
     text.global("fn first_group() -> u32 { return meta_.first; }");
     let guard = |text: &mut Text<'_>, v: &str, n: usize, value: &str| {
-        if tiled && n % 8 != 0 {
+        if tiled && !n.is_multiple_of(8) {
             text.line(&format!("if ({v} >= {n}u) {{ return{value}; }}"));
         }
     };

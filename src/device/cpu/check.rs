@@ -20,6 +20,14 @@ pub(super) fn check(kernel: &Kernel) -> Result<(), String> {
         if late {
             return Err(format!("v{id} comes before an operand"));
         }
+        if let Expr::Index(index)
+        | Expr::Inside { index, .. }
+        | Expr::Load { index, .. }
+        | Expr::Random { counter: index, .. } = expr
+            && !names_only(index, &[O, I, J, K], true)
+        {
+            return Err(format!("v{id} depends on a variable that is not there"));
+        }
         match expr {
             Expr::Load { buffer, .. } if *buffer >= kernel.buffers.len() => {
                 return Err(format!("v{id} loads from buffer {buffer}, which is not there"));
@@ -91,6 +99,9 @@ pub(super) fn check(kernel: &Kernel) -> Result<(), String> {
             over(spec.index, &[O, J], 0)?;
             over(spec.value, &[O, J], 0)?;
             buffer(spec.out, true)?;
+            if !names_only(&spec.out_index, &[O, I], false) {
+                return Err("the elements written depend on what is not known there".into());
+            }
         }
         Kind::Scan(spec) => {
             over(spec.value, &[O, I], 0)?;
@@ -104,6 +115,17 @@ pub(super) fn check(kernel: &Kernel) -> Result<(), String> {
         Kind::Custom(spec) => return Err(format!("{} is a shader; the CPU runs its definition", spec.name)),
     }
     Ok(())
+}
+
+/// Whether an index is made of `vars` only, and of kernel values where `values` says so.
+fn names_only(index: &Lin, vars: &[Var], values: bool) -> bool {
+    let mut only = true;
+    index.visit(&mut |atom| match atom {
+        Atom::Var(v, _) => only &= vars.contains(v),
+        Atom::Value(..) => only &= values,
+        Atom::Div(..) | Atom::Mod(..) => {}
+    });
+    only
 }
 
 fn stores(kernel: &Kernel) -> &[Store] {

@@ -168,8 +168,8 @@ impl<'k> Builder<'k> {
                 operands(&self.kernel.body[at], &mut |src| needed[src as usize] = true);
             }
         }
-        for at in 0..=root {
-            if needed[at] && self.places[at].is_none() {
+        for (at, needed) in needed.into_iter().enumerate() {
+            if needed && self.places[at].is_none() {
                 let place = self.compute(at)?;
                 self.places[at] = Some(place);
             }

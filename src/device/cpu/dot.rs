@@ -42,6 +42,10 @@ pub(super) struct Product {
     slab: usize,
 }
 
+#[cfg_attr(
+    target_arch = "wasm32",
+    allow(dead_code, reason = "gemm reads strided operands, our own kernel packed ones")
+)]
 enum Operand {
     /// A strided view of a buffer.
     Plain(Strided),
@@ -49,6 +53,10 @@ enum Operand {
     Computed(Panel),
 }
 
+#[cfg_attr(
+    target_arch = "wasm32",
+    allow(dead_code, reason = "gemm reads strided operands, our own kernel packed ones")
+)]
 enum Out {
     /// The sums as they are.
     Plain(Strided),
@@ -57,6 +65,10 @@ enum Out {
 }
 
 /// Element `(o, a, b)` at `offset + o * strides[0] + a * strides[1] + b * strides[2]`.
+#[cfg_attr(
+    target_arch = "wasm32",
+    allow(dead_code, reason = "gemm reads strided operands, our own kernel packed ones")
+)]
 struct Strided {
     buffer: usize,
     offset: i64,

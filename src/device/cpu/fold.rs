@@ -65,7 +65,7 @@ pub(super) struct Folding {
 }
 
 /// One running result over neighbouring lanes.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct Total {
     how: Folding,
     float: f64,

@@ -198,10 +198,9 @@ impl Part {
             let (dq, dr) = (first.slope.div_euclid(self.by), first.slope.rem_euclid(self.by));
             for out in out {
                 *out = out.wrapping_add((if self.quotient { q } else { r } as u32).wrapping_mul(c));
-                (q, r) = (q + dq, r + dr);
-                if r >= self.by {
-                    (q, r) = (q + 1, r - self.by);
-                }
+                let carry = r + dr >= self.by;
+                q += dq + i64::from(carry);
+                r += dr - if carry { self.by } else { 0 };
             }
         } else {
             let mut inner = vec![0; out.len()];

@@ -73,16 +73,13 @@ impl Sweep {
 }
 
 /// Runs `f` over ranges of `lines` lines.
-fn split(run: &Run, lines: usize, work: usize, f: impl Fn(&Run, usize, usize) + Sync) -> Result<()> {
+fn split(run: &Run, lines: usize, work: usize, f: impl Fn(&Run, usize, usize) -> Result<()> + Sync) -> Result<()> {
     if lines == 0 {
         return Ok(());
     }
     let run = &run.worth(work);
     let size = lines.div_ceil(threads::tasks(run.parallel));
-    threads::each(run.parallel, lines.div_ceil(size), |task| {
-        f(run, task * size, lines.min((task + 1) * size));
-        Ok(())
-    })
+    threads::each(run.parallel, lines.div_ceil(size), |task| f(run, task * size, lines.min((task + 1) * size)))
 }
 
 /// Whether lanes should run across lines when `(o, along)` is at `index`.
@@ -132,6 +129,7 @@ impl Scattering {
             });
             let mut target = vec![0; self.updates.block];
             self.updates.run(run, from, to, |frame, pass, _, _| self.update(frame, pass, view, &mut target));
+            Ok(())
         })
     }
 
@@ -218,6 +216,7 @@ impl Scanning {
                     *carry
                 }),
             }
+            Ok(())
         })
     }
 
@@ -256,7 +255,7 @@ impl Sorting {
         let fits =
             |at: usize| kernel.buffers.get(at).is_some_and(|buffer| buffer.numel >= numel && buffer.dtype.bytes() == 4);
         if spec.stride == 0
-            || spec.lines % spec.stride != 0
+            || !spec.lines.is_multiple_of(spec.stride)
             || !used.into_iter().flatten().all(fits)
             || (spec.merge > 0 && spec.runs.is_none())
         {
@@ -270,18 +269,22 @@ impl Sorting {
         let work = lines.saturating_mul(n).saturating_mul(16);
         split(run, lines, work, |run, from, to| {
             let (keys, out) = (&run.views[self.0.keys], &run.views[self.0.out]);
-            let (mut key, mut order, mut sorted) = (vec![0; n], vec![0; n], vec![0; n]);
+            let room = || run.pool.take(n as u64 * 4);
+            let (mut key, mut order, mut sorted) = (room()?, room()?, room()?);
+            let (key, order, sorted) = (key.words_mut(), order.words_mut(), sorted.words_mut());
             for line in from..to {
                 let (start, step) = ((line / stride * stride * n + line % stride) as i64, stride as i64);
-                keys.load(start, step, &mut key);
+                keys.load(start, step, key);
                 let by_key = |&at: &u32| key.get(at as usize).copied().unwrap_or(u32::MAX);
                 match self.0.runs.filter(|_| merge > 0) {
                     None => {
                         sorted.iter_mut().zip(0..).for_each(|(at, k)| *at = k);
-                        sorted.chunks_mut(block.max(1)).for_each(|block| block.sort_by_key(by_key));
+                        // Positions settle ties, so a sort that needs no memory is stable too.
+                        let key = |at: &u32| (by_key(at), *at);
+                        sorted.chunks_mut(block.max(1)).for_each(|block| block.sort_unstable_by_key(key));
                     }
                     Some(runs) => {
-                        run.views[runs].load(start, step, &mut order);
+                        run.views[runs].load(start, step, order);
                         for (pair, out) in
                             order.chunks(merge.saturating_mul(2)).zip(sorted.chunks_mut(merge.saturating_mul(2)))
                         {
@@ -300,8 +303,9 @@ impl Sorting {
                         }
                     }
                 }
-                out.store(start, step, &sorted);
+                out.store(start, step, sorted);
             }
+            Ok(())
         })
     }
 }

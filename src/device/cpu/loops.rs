@@ -6,7 +6,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::compile::kernel::{I, Kernel, Loop, O, Store};
+use crate::compile::kernel::{FoldKind, I, Kernel, Loop, O, Store};
 use crate::device::cpu::code::{Builder, Compiled, Pass};
 use crate::device::cpu::fold::{Folding, Total, Totals};
 use crate::device::cpu::lanes::Frame;
@@ -76,7 +76,11 @@ impl Loops {
                 if spec.inner > 0 {
                     builder.value(reduce.value)?;
                 }
-                now.push((n, Folding::new(reduce.fold, reduce.dtype)));
+                let dtype = match reduce.fold {
+                    FoldKind::Value(_) => reduce.dtype,
+                    FoldKind::Arg(_) => kernel.dtypes.get(reduce.value as usize).copied().unwrap_or(reduce.dtype),
+                };
+                now.push((n, Folding::new(reduce.fold, dtype)));
             }
             folds.push(now);
         }
@@ -126,32 +130,51 @@ impl Loops {
         frame
     }
 
+    /// The results of no elements for the reductions of pass `k`.
+    fn totals(&self, k: usize) -> Vec<Total> {
+        self.folds.get(k).into_iter().flatten().map(|(_, how)| Total::new(*how)).collect()
+    }
+
     /// Lanes along the rows `from..to`; `share` spreads the chunks of each row over threads.
     fn rows(&self, run: &Run, from: usize, to: usize, share: bool) -> Result<()> {
         let mut frame = self.frame(run);
         let chunk = self.block.saturating_mul(CHUNK);
-        let chunks = self.inner.div_ceil(chunk).max(1);
+        let chunks = self.inner.div_ceil(chunk);
+        let empty: Vec<Vec<Total>> = (0..self.code.passes.len()).map(|k| self.totals(k)).collect();
+        let mut totals = empty.clone();
         for o in from..to {
             frame.set_var(O, o);
             for (k, pass) in self.code.passes.iter().enumerate() {
                 frame.run(&pass.levels[1]);
-                let no_folds = Vec::new();
-                let folds = self.folds.get(k).unwrap_or(&no_folds);
-                let is_last = k + 1 == self.code.passes.len();
-                if is_last {
+                if k + 1 == self.code.passes.len() {
                     pass.puts.iter().for_each(|put| frame.store(put.buffer, &put.index, put.value));
-                } else if share && chunks > 1 {
-                    let parts: Vec<Mutex<Vec<Total>>> = (0..chunks).map(|_| Mutex::default()).collect();
+                    continue;
+                }
+                let (totals, empty) = (&mut totals[k], &empty[k]);
+                totals.clone_from(empty);
+                if chunks == 1 {
+                    self.chunk(&mut frame, pass, totals, 0);
+                } else if share {
+                    let parts: Vec<Mutex<Vec<Total>>> = (0..chunks).map(|_| Mutex::new(empty.clone())).collect();
                     threads::each(true, chunks, |n| {
-                        let totals = self.chunk(&mut frame.clone(), pass, folds, n * chunk);
-                        *parts[n].lock().unwrap_or_else(PoisonError::into_inner) = totals;
+                        let mut part = parts[n].lock().unwrap_or_else(PoisonError::into_inner);
+                        self.chunk(&mut frame.clone(), pass, &mut part, n * chunk);
                         Ok(())
                     })?;
-                    let parts = parts.into_iter().map(|part| part.into_inner().unwrap_or_else(PoisonError::into_inner));
-                    self.finish(&mut frame, folds, parts);
+                    for part in parts {
+                        let part = part.into_inner().unwrap_or_else(PoisonError::into_inner);
+                        totals.iter_mut().zip(&part).for_each(|(total, later)| total.merge(later));
+                    }
                 } else {
-                    let parts: Vec<_> = (0..chunks).map(|n| self.chunk(&mut frame, pass, folds, n * chunk)).collect();
-                    self.finish(&mut frame, folds, parts.into_iter());
+                    let mut part = empty.clone();
+                    for n in 0..chunks {
+                        part.clone_from(empty);
+                        self.chunk(&mut frame, pass, &mut part, n * chunk);
+                        totals.iter_mut().zip(&part).for_each(|(total, later)| total.merge(later));
+                    }
+                }
+                for ((n, _), total) in self.folds.get(k).into_iter().flatten().zip(&*totals) {
+                    frame.lanes_mut(self.code.reduced[*n]).fill(total.bits());
                 }
             }
         }
@@ -159,11 +182,10 @@ impl Loops {
     }
 
     /// One sweep over the chunk of a row that begins at `start`.
-    fn chunk(&self, frame: &mut Frame, pass: &Pass, folds: &[(usize, Folding)], start: usize) -> Vec<Total> {
-        let mut totals: Vec<Total> = folds.iter().map(|(_, how)| Total::new(*how)).collect();
+    fn chunk(&self, frame: &mut Frame, pass: &Pass, totals: &mut [Total], start: usize) {
         let end = self.inner.min(start.saturating_add(self.block.saturating_mul(CHUNK)));
         if pass.values.is_empty() && pass.puts.is_empty() {
-            return totals;
+            return;
         }
         for i in (start..end).step_by(self.block) {
             frame.set_var(I, i);
@@ -173,18 +195,6 @@ impl Loops {
                 total.push(frame.lanes(*value, frame.n), i);
             }
             pass.puts.iter().for_each(|put| frame.store(put.buffer, &put.index, put.value));
-        }
-        totals
-    }
-
-    /// Combines the totals of chunks, in order.
-    fn finish(&self, frame: &mut Frame, folds: &[(usize, Folding)], mut parts: impl Iterator<Item = Vec<Total>>) {
-        let Some(mut totals) = parts.next() else { return };
-        for part in parts {
-            totals.iter_mut().zip(&part).for_each(|(total, later)| total.merge(later));
-        }
-        for ((n, _), total) in folds.iter().zip(&totals) {
-            frame.lanes_mut(self.code.reduced[*n]).fill(total.bits());
         }
     }
 

@@ -246,6 +246,12 @@ impl<'a> View<'a> {
             unsafe { self.copy_out(from, &mut out[skip..skip + n]) };
         } else if step == 0 {
             out.fill(self.get(at));
+        } else if let Some(words) = self.words() {
+            let mut at = at;
+            for out in out {
+                *out = usize::try_from(at).ok().and_then(|at| words.get(at)).copied().unwrap_or(0);
+                at = at.wrapping_add(step);
+            }
         } else {
             for (k, out) in out.iter_mut().enumerate() {
                 *out = self.get(at.wrapping_add(step.wrapping_mul(k as i64)));
@@ -253,8 +259,23 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The elements, where these are words that nobody writes.
+    fn words(&self) -> Option<&'a [u32]> {
+        if self.writable || self.dtype.bytes() != 4 {
+            return None;
+        }
+        // SAFETY: the binding is a shared slice of at least numel words, which lives for 'a.
+        Some(unsafe { std::slice::from_raw_parts(self.start, self.numel) })
+    }
+
     /// The elements at `index`; 0 where there is none.
     pub(super) fn gather(&self, index: &[u32], out: &mut [u32]) {
+        if let (Some(words), 0) = (self.words(), self.origin) {
+            for (out, &at) in out.iter_mut().zip(index) {
+                *out = words.get(at as usize).copied().unwrap_or(0);
+            }
+            return;
+        }
         for (out, &at) in out.iter_mut().zip(index) {
             *out = self.get(i64::from(at) - self.origin as i64);
         }
@@ -281,6 +302,7 @@ impl<'a> View<'a> {
     }
 
     /// The address of a word, for a matrix product that reads or writes from there on.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn pointer(&self, at: i64) -> *mut f32 {
         self.start.cast::<f32>().wrapping_offset(at.wrapping_sub(self.origin as i64) as isize)
     }

@@ -15,14 +15,13 @@ mod loops;
 mod memory;
 mod product;
 mod program;
-#[cfg(test)]
-mod tests;
 mod threads;
 
 pub use memory::{Binding, Memory, Pool, Usage};
 pub use program::Program;
 
 use std::any::Any;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::compile::compile;
@@ -31,8 +30,9 @@ use crate::compile::kernel::Access;
 use crate::compile::plan::{Home, Limits, Plan, Target};
 use crate::device::cache::Cache;
 use crate::device::realize::fits;
+use crate::device::verify::Checks;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::device::{Backend, Device, HostData};
+use crate::graph::device::{Backend, Device, HostData, Storage};
 use crate::graph::tensor::Tensor;
 
 /// The built-in CPU.
@@ -40,6 +40,9 @@ use crate::graph::tensor::Tensor;
 pub struct Cpu {
     pool: Arc<Pool>,
     programs: Cache<(Plan, Vec<Program>)>,
+    pub(super) checks: Checks,
+    /// Bytes a plan may need at its peak; 0 when there is no limit.
+    limit: AtomicU64,
 }
 
 impl Device {
@@ -104,14 +107,27 @@ impl Cpu {
             invocations_max: u32::MAX,
             groups_max: u32::MAX,
             sort_block: usize::MAX,
-            memory_bytes_max: u64::MAX,
+            memory_bytes_max: match self.limit.load(Ordering::Relaxed) {
+                0 => u64::MAX,
+                limit => limit,
+            },
         }
+    }
+
+    /// Sets or lifts the most bytes a plan may need at its peak.
+    pub fn set_memory_limit(&self, bytes: Option<u64>) {
+        self.limit.store(bytes.map_or(0, |bytes| bytes.max(1)), Ordering::Relaxed);
+    }
+
+    /// How many plans were made so far.
+    pub fn plans_made(&self) -> u64 {
+        self.programs.misses()
     }
 
     /// Computes the elements of `roots` on behalf of `op`, and keeps them.
     pub fn realize(&self, op: &str, roots: &[Tensor]) -> Result<()> {
         let (graph, bindings) = Graph::flatten(roots);
-        let program = self.programs.get(graph, |graph| {
+        let (program, fresh) = self.programs.get(graph, |graph| {
             let limits = self.limits();
             let plan = compile(graph, &limits);
             fits(op, &plan, &limits)?;
@@ -124,7 +140,12 @@ impl Cpu {
             None => Err(broken("a leaf is not bound")),
         };
         let leaves = plan.leaves.iter().map(leaf).collect::<Result<Vec<_>>>()?;
+        let truth = self.checks.truth(fresh, plan.work(), roots)?;
         let outcome = self.run(plan, programs, &leaves, &bindings.scalars)?;
+        if let Some(truth) = truth {
+            let outputs: Vec<Arc<dyn Storage>> = outcome.outputs.iter().map(|m| m.clone() as Arc<dyn Storage>).collect();
+            self.checks.compare(&truth, roots, &outputs).inspect_err(|_| self.programs.clear())?;
+        }
         for (root, output) in roots.iter().zip(outcome.outputs) {
             root.set_value(output);
         }

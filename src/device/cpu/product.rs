@@ -137,3 +137,33 @@ mod float {
         }
     }
 }
+
+#[cfg(not(target_arch = "wasm32"))]
+#[cfg(test)]
+mod tests {
+    use super::{Matrix, multiply, multiply_packed};
+
+    #[test]
+    fn both_kernels_agree() {
+        for [m, n, k] in [[1, 1, 1], [3, 5, 7], [4, 16, 512], [5, 17, 513], [9, 40, 1100], [2, 3, 0]] {
+            let element = |x: usize| ((x * 37 % 101) as f32 / 50.0 - 1.0).to_bits();
+            let mut lhs: Vec<u32> = (0..m * k).map(element).collect();
+            let mut rhs: Vec<u32> = (0..k * n).map(element).collect();
+            let mut packed = vec![1; m * (n + 2)];
+            multiply_packed::<f32>(k, n, &lhs, &rhs, n, &mut packed, n + 2);
+            let mut y = vec![1.0f32; m * n];
+            let at = |start: &mut [u32], row: usize| Matrix {
+                start: start.as_mut_ptr().cast(),
+                row: row as isize,
+                column: 1,
+            };
+            let out = Matrix { start: y.as_mut_ptr(), row: n as isize, column: 1 };
+            // SAFETY: the vectors hold m * k, k * n and m * n elements, and are this thread's own.
+            unsafe { multiply([m, n, k], out, at(&mut lhs, k), at(&mut rhs, n)) };
+            for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+                let (got, want) = (f32::from_bits(packed[i * (n + 2) + j]), y[i * n + j]);
+                assert!((got - want).abs() <= 1e-4, "[{i}, {j}] of {m} {n} {k}: {got}, not {want}");
+            }
+        }
+    }
+}

@@ -24,6 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::{Backend, Device};
 
 use super::cache::Cache;
+use super::verify::Checks;
 use fault::Faults;
 use health::Health;
 use memory::Pool;
@@ -53,6 +54,7 @@ pub struct Gpu {
 struct GpuDevice {
     gpu: Arc<Gpu>,
     programs: Cache<Program>,
+    checks: Checks,
 }
 
 impl Backend for GpuDevice {
@@ -73,6 +75,11 @@ impl Gpu {
     /// The GPU behind a device handle, and the programs that were made for it.
     pub(super) fn with_programs(device: &Device) -> Option<(&Arc<Gpu>, &Cache<Program>)> {
         device.0.as_any().downcast_ref::<GpuDevice>().map(|handle| (&handle.gpu, &handle.programs))
+    }
+
+    /// Whether plans of a device are checked, and what came of it.
+    pub(super) fn checks(device: &Device) -> Option<&Checks> {
+        device.0.as_any().downcast_ref::<GpuDevice>().map(|handle| &handle.checks)
     }
 
     /// Takes over a device of wgpu; one that is not `ours` keeps its host's callbacks.
@@ -96,7 +103,7 @@ impl Gpu {
             faults,
             in_flight: Mutex::default(),
         });
-        Ok(Device(Arc::new(GpuDevice { gpu, programs: Cache::default() })))
+        Ok(Device(Arc::new(GpuDevice { gpu, programs: Cache::default(), checks: Checks::default() })))
     }
 
     /// What a person calls it.

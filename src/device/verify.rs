@@ -1,0 +1,148 @@
+//! Verify: new plans checked against the oracle on their real inputs.
+//!
+//! The oracle evaluates the raw graph twice, exactly and rounding each node to its dtype. An
+//! element may differ from the exact run by a tolerance relative to its tensor's size and by a
+//! multiple of what the two runs differ; where they differ in kind or by much, a comparison or a
+//! rounding fell differently and the element is not compared.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::dtype::DType;
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::device::{Device, Storage};
+use crate::graph::tensor::Tensor;
+use crate::reference::{Rounding, Values, evaluate};
+
+/// How many times the difference of the oracle's runs an element may be off.
+const SPREAD: f64 = 16.0;
+/// Part of its tensor's size by which an element may differ between the runs and still be compared.
+const STABLE: f64 = 0.02;
+
+/// Whether new plans are checked against the oracle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// They are not.
+    #[default]
+    Off,
+    /// The first run of each plan is, when the plan predicts at most so many operations and bytes;
+    /// a larger one is only counted as unchecked.
+    FirstUse {
+        /// Operations and bytes together that are still checked; the oracle does some 10 million a second.
+        work_max: u64,
+    },
+}
+
+/// How many plans were checked, and how many were too large to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Plans whose first run agreed with the oracle.
+    pub agreed: u64,
+    /// Plans that were not checked because of their size.
+    pub unchecked: u64,
+}
+
+/// A device's choice, and what came of it.
+#[derive(Default)]
+pub struct Checks(Mutex<(Verify, Verified)>);
+
+/// What the roots of a run should come to.
+pub struct Truth(Vec<(Values, Values)>);
+
+impl Device {
+    /// Chooses whether new plans are checked against the oracle from now on. A plan that disagrees
+    /// is an error of [`ErrorKind::Verify`], and its results are not kept.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// # use wgrad::device::Verify;
+    /// let device = Device::cpu();
+    /// device.set_verify(Verify::FirstUse { work_max: 1_000_000 });
+    /// Tensor::ones([2, 3], &device).softmax(-1).realize()?;
+    /// assert!(device.verified().agreed > 0);
+    /// # device.set_verify(Verify::Off);
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    pub fn set_verify(&self, verify: Verify) {
+        if let Some(checks) = Checks::of(self) {
+            checks.0.lock().unwrap_or_else(PoisonError::into_inner).0 = verify;
+        }
+    }
+
+    /// How many plans were checked so far, and how many were not.
+    pub fn verified(&self) -> Verified {
+        Checks::of(self).map_or(Verified::default(), |checks| checks.0.lock().unwrap_or_else(PoisonError::into_inner).1)
+    }
+}
+
+impl Checks {
+    fn of(device: &Device) -> Option<&Checks> {
+        #[cfg(feature = "gpu")]
+        if let Some(checks) = crate::device::gpu::Gpu::checks(device) {
+            return Some(checks);
+        }
+        crate::device::cpu::Cpu::of(device).map(|cpu| &cpu.checks)
+    }
+
+    /// What the oracle says of `roots`, if the plan is new and small enough to ask.
+    pub fn truth(&self, fresh: bool, work: u64, roots: &[Tensor]) -> Result<Option<Truth>> {
+        {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match state.0 {
+                Verify::FirstUse { work_max } if fresh && work <= work_max => {}
+                Verify::FirstUse { .. } if fresh => {
+                    state.1.unchecked += 1;
+                    return Ok(None);
+                }
+                Verify::FirstUse { .. } | Verify::Off => return Ok(None),
+            }
+        }
+        let (exact, rounded) = (evaluate(roots, Rounding::Exact)?, evaluate(roots, Rounding::PerNode)?);
+        Ok(Some(Truth(exact.values.into_iter().zip(rounded.values).collect())))
+    }
+
+    /// An error unless `outputs` are what `truth` says of `roots`.
+    pub fn compare(&self, truth: &Truth, roots: &[Tensor], outputs: &[Arc<dyn Storage>]) -> Result<()> {
+        for ((root, output), (exact, rounded)) in roots.iter().zip(outputs).zip(&truth.0) {
+            let bytes = output.to_host()?;
+            let got = Values::from_bytes(&bytes, root.dtype(), root.numel());
+            if let Some(fact) = disagreement(&got, exact, rounded, root.dtype()) {
+                let fact = format!("{} {} {fact}", root.dtype(), root.shape());
+                return Err(Error::new(ErrorKind::Verify, "verify", fact).at(root.0.at));
+            }
+        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.agreed += 1;
+        Ok(())
+    }
+}
+
+/// The first element that is wrong, in words.
+fn disagreement(got: &Values, exact: &Values, rounded: &Values, dtype: DType) -> Option<String> {
+    let wrong = |k: usize, got: &dyn std::fmt::Display, want: &dyn std::fmt::Display| {
+        Some(format!("element {k} is {got}, but by its definition {want}"))
+    };
+    match (got, exact, rounded) {
+        (Values::Float(got), Values::Float(exact), Values::Float(rounded)) => {
+            let size = exact.iter().filter(|x| x.is_finite()).fold(0.0f64, |m, x| m.max(x.abs()));
+            let tolerance = match dtype {
+                DType::BF16 => 1e-2,
+                DType::F16 => 2e-3,
+                _ => 2e-5,
+            };
+            got.iter().zip(exact).zip(rounded).enumerate().find_map(|(k, ((&got, &exact), &rounded))| {
+                let moved = (exact - rounded).abs();
+                // Where the runs fell differently, or shaders may assume a special value away.
+                if !exact.is_finite() || !rounded.is_finite() || moved > STABLE * size {
+                    return None;
+                }
+                let near = (got - exact).abs() <= tolerance * size + SPREAD * moved + f64::MIN_POSITIVE;
+                if near { None } else { wrong(k, &got, &exact) }
+            })
+        }
+        (Values::Bits(got), Values::Bits(exact), Values::Bits(rounded)) => {
+            got.iter().zip(exact).zip(rounded).enumerate().find_map(|(k, ((got, exact), rounded))| {
+                if got == exact || exact != rounded { None } else { wrong(k, got, exact) }
+            })
+        }
+        _ => Some("is of another kind than its definition".into()),
+    }
+}

@@ -1,0 +1,70 @@
+//! The devices that tests run on: the CPU, and one GPU for the whole process where there is one.
+//!
+//! `WGRAD_TEST_ADAPTER` names the adapter (part of its name will do); without it any adapter is
+//! taken, software too. `REQUIRE_GPU=1` turns the absence of one into a failure.
+
+use wgrad::prelude::*;
+
+/// The CPU, and the GPU of the process where there is one.
+pub fn devices() -> Vec<Device> {
+    std::iter::once(Device::cpu()).chain(gpu()).collect()
+}
+
+/// The GPU of the process.
+#[cfg(feature = "gpu")]
+pub fn gpu() -> Option<Device> {
+    static GPU: std::sync::OnceLock<Option<Device>> = std::sync::OnceLock::new();
+    GPU.get_or_init(open).clone()
+}
+
+/// There is none without the feature.
+#[cfg(not(feature = "gpu"))]
+pub fn gpu() -> Option<Device> {
+    None
+}
+
+/// As [`devices`], for tests that raise faults: the fault word travels with whatever is read next,
+/// so they have a GPU of their own, and one test at a time has it.
+pub fn devices_for_faults() -> (Vec<Device>, std::sync::MutexGuard<'static, ()>) {
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    (std::iter::once(Device::cpu()).chain(gpu_for_faults()).collect(), turn)
+}
+
+/// As [`gpu`], but nobody else has it: what it counts is the caller's alone.
+#[cfg(feature = "gpu")]
+pub fn own_gpu() -> Option<Device> {
+    open()
+}
+
+/// There is none without the feature.
+#[cfg(not(feature = "gpu"))]
+pub fn own_gpu() -> Option<Device> {
+    None
+}
+
+#[cfg(feature = "gpu")]
+fn gpu_for_faults() -> Option<Device> {
+    static GPU: std::sync::OnceLock<Option<Device>> = std::sync::OnceLock::new();
+    GPU.get_or_init(open).clone()
+}
+
+#[cfg(not(feature = "gpu"))]
+fn gpu_for_faults() -> Option<Device> {
+    None
+}
+
+#[cfg(feature = "gpu")]
+fn open() -> Option<Device> {
+    crate::wgsl::watch();
+    let found = match std::env::var("WGRAD_TEST_ADAPTER") {
+        Ok(name) => Device::gpu_named(&name),
+        Err(_) => Device::gpu_with(&wgrad::device::GpuOptions { software: true, ..Default::default() }),
+    };
+    if std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1")
+        && let Err(error) = &found
+    {
+        panic!("REQUIRE_GPU is set: {error}");
+    }
+    found.ok()
+}
