@@ -21,14 +21,15 @@ impl Shape {
     /// The shape of a scalar.
     pub const SCALAR: Shape = Shape { rank: 0, dims: [0; RANK_MAX] };
 
-    /// A shape of `dims`; at most [`RANK_MAX`] of them and at most 2^32 - 1 elements.
+    /// A shape of `dims`; at most [`RANK_MAX`] of them and at most 2^32 - 1 elements, where a 0
+    /// counts as 1.
     pub fn new(dims: &[usize]) -> Result<Shape, String> {
         if dims.len() > RANK_MAX {
             return Err(format!("{} dimensions, but at most {RANK_MAX} are possible", dims.len()));
         }
-        let elements = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
-        // A zero anywhere makes the tensor empty, but the other dimensions must stay sane too.
-        if elements.is_none_or(|n| n > u64::from(u32::MAX)) || dims.iter().any(|&d| d > u32::MAX as usize) {
+        // A zero makes the tensor empty, but strides, and the shape without that axis, must stay sane.
+        let elements = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d.max(1) as u64));
+        if elements.is_none_or(|n| n > u64::from(u32::MAX)) {
             return Err(format!("{dims:?} has more than 2^32 - 1 elements"));
         }
         let mut shape = Shape { rank: dims.len() as u8, dims: [0; RANK_MAX] };

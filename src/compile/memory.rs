@@ -109,13 +109,15 @@ fn cost(kernel: &Kernel) -> (u64, u64) {
     use crate::compile::kernel::{Expr, Kind};
     let bytes = kernel.buffers.iter().map(|b| (b.numel * b.dtype.bytes()) as u64).sum();
     let operations = kernel.body.iter().filter(|e| matches!(e, Expr::Scalar { .. })).count() as u64;
-    let flops = match &kernel.kind {
-        Kind::Loop(l) => (l.outer * l.inner) as u64 * (operations + l.reduces.len() as u64),
-        Kind::Dot(d) => (d.batch * d.m * d.n) as u64 * (2 * d.k as u64 + operations),
-        Kind::Scatter(s) => (s.lines * s.updates) as u64 * (operations + 1),
-        Kind::Scan(s) => (s.lines * s.n) as u64 * (operations + 1),
-        Kind::Sort(_) | Kind::Custom(_) => 0,
+    let (elements, each) = match &kernel.kind {
+        Kind::Loop(l) => ([l.outer, l.inner, 1], operations + l.reduces.len() as u64),
+        Kind::Dot(d) => ([d.batch, d.m, d.n], 2 * d.k as u64 + operations),
+        Kind::Scatter(s) => ([s.lines, s.updates, 1], operations + 1),
+        Kind::Scan(s) => ([s.lines, s.n, 1], operations + 1),
+        Kind::Sort(_) | Kind::Custom(_) => ([0; 3], 0),
     };
+    // Two tensors of 2^32 elements have more products than 64 bits count.
+    let flops = elements.iter().fold(each, |n, &m| n.saturating_mul(m as u64));
     (bytes, flops)
 }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph::device::Device;
 use crate::graph::op::{CustomCall, CustomSpec};
 use crate::graph::tensor::Tensor;
 
@@ -66,30 +67,31 @@ impl CustomKernel {
     #[track_caller]
     pub fn call(&self, inputs: &[&Tensor], definition: impl FnOnce(&[Tensor]) -> Vec<Tensor>) -> Vec<Tensor> {
         let (name, n) = (&self.spec.name, self.outputs);
-        let fail = |fact: String| {
-            let bad = match inputs.first() {
-                Some(x) => Tensor::invalid(name, fact, x.device()),
-                None => Tensor::from(Error::new(ErrorKind::Operand, name, fact)),
-            };
-            vec![bad; n]
-        };
+        let device = inputs.first().map_or_else(Device::nowhere, |x| x.device().clone());
         if let Some(bad) = inputs.iter().find(|x| !x.is_valid()) {
             return vec![(*bad).clone(); n];
         }
         if inputs.len() != self.inputs {
-            return fail(format!("takes {} inputs, got {}", self.inputs, inputs.len()));
+            let fact = format!("takes {} inputs, got {}", self.inputs, inputs.len());
+            return vec![Tensor::invalid(name, fact, &device); n];
         }
         let owned: Vec<Tensor> = inputs.iter().map(|&x| x.clone()).collect();
         let outputs = definition(&owned);
         if outputs.len() != n {
-            return fail(format!("has {n} outputs, its definition gives {}", outputs.len()));
+            let fact = format!("has {n} outputs, its definition gives {}", outputs.len());
+            return vec![Tensor::invalid(name, fact, &device); n];
         }
         if let Some(bad) = outputs.iter().find(|y| !y.is_valid()) {
             return vec![bad.clone(); n];
         }
         let results: Arc<[_]> = outputs.iter().map(|y| (*y.shape(), y.dtype())).collect();
         let call = |output| CustomCall { kernel: self.spec.clone(), output, results: results.clone() };
-        outputs.iter().enumerate().map(|(output, y)| y.custom(call(output), inputs)).collect()
+        // Not `map`: a closure would hide the caller's line.
+        let mut results = Vec::with_capacity(n);
+        for (output, y) in outputs.iter().enumerate() {
+            results.push(y.custom(call(output), inputs));
+        }
+        results
     }
 }
 

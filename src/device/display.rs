@@ -73,9 +73,11 @@ struct Printer {
 impl Printer {
     fn new(x: &Tensor, bytes: &[u8], precision: usize) -> Printer {
         let long = x.numel() > SHOWN_MAX;
-        let axis = |&n: &usize| match long && n > 2 * EDGE {
-            true => (0..EDGE).map(Some).chain([None]).chain((n - EDGE..n).map(Some)).collect(),
-            false => (0..n).map(Some).collect(),
+        let axis = |&n: &usize| match n {
+            // Beside an axis of 0, others may be as long as they like.
+            _ if x.numel() == 0 => Vec::new(),
+            _ if long && n > 2 * EDGE => (0..EDGE).map(Some).chain([None]).chain((n - EDGE..n).map(Some)).collect(),
+            _ => (0..n).map(Some).collect(),
         };
         let shown: Vec<Vec<Option<usize>>> = x.dims().iter().map(axis).collect();
         let mut places = vec![0];

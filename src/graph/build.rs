@@ -110,6 +110,7 @@ impl Tensor {
         let shape = operands.iter().try_fold(Shape::SCALAR, |shape, x| shape.broadcast(x.shape()));
         let shape = match shape {
             Ok(shape) => shape,
+            Err(fact) if fact.contains("elements") => return Tensor::invalid(spec.name, fact, first.device()),
             Err(_) => {
                 let shapes: Vec<_> = operands.iter().map(|x| x.shape().to_string()).collect();
                 let fact = format!("shapes do not broadcast: {}", shapes.join(" and "));
@@ -228,7 +229,9 @@ impl Tensor {
 
     /// `dims[k]` elements of each axis from `start[k]` in steps of `step[k]`.
     #[track_caller]
-    pub(crate) fn slice_spec(&self, word: &str, start: Vec<usize>, step: Vec<usize>, dims: &[usize]) -> Tensor {
+    pub(crate) fn slice_spec(&self, word: &str, start: Vec<usize>, mut step: Vec<usize>, dims: &[usize]) -> Tensor {
+        // From the only element no step leads on, however long it is.
+        step.iter_mut().zip(dims).filter(|(s, n)| **n <= 1 && **s > 0).for_each(|(s, _)| *s = 1);
         if dims == self.dims() && step.iter().all(|&s| s == 1) && start.iter().all(|&s| s == 0) {
             return self.clone();
         }
@@ -346,11 +349,14 @@ impl Tensor {
 
     /// Sliding windows; the window axes come last.
     #[track_caller]
-    pub(crate) fn window(&self, word: &str, spec: WindowSpec) -> Tensor {
+    pub(crate) fn window(&self, word: &str, mut spec: WindowSpec) -> Tensor {
         Tensor::build(word, &[self], || {
             let mut dims = self.dims().to_vec();
             for (k, &axis) in spec.axes.iter().enumerate() {
                 dims[axis] = windows(self.dims()[axis], spec.size[k], spec.stride[k], spec.dilation[k])?;
+                // Beyond the only window no stride leads on, within the only element no dilation.
+                spec.stride[k] = spec.stride[k].min(self.dims()[axis]);
+                spec.dilation[k] = spec.dilation[k].min(self.dims()[axis]);
             }
             dims.extend(&spec.size);
             let shape = Shape::new(&dims)?;
@@ -452,7 +458,7 @@ impl Tensor {
                 return Err(format!("the input is {}, the weight {}", self.dtype(), weight.dtype()));
             }
             let groups = spec.groups;
-            if groups == 0 || x[1] != w[1] * groups || w[0] % groups != 0 {
+            if groups == 0 || Some(x[1]) != w[1].checked_mul(groups) || w[0] % groups != 0 {
                 return Err(format!(
                     "channels do not fit: input {} and weight {} in {groups} groups",
                     self.shape(),

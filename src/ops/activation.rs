@@ -34,6 +34,9 @@ impl Tensor {
     #[track_caller]
     pub fn clamp(&self, min: impl Operand, max: impl Operand) -> Tensor {
         let (min, max) = (min.operand(self), max.operand(self));
+        given!("clamp", &[self, &min, &max], {
+            self.shape().broadcast(min.shape()).and_then(|shape| shape.broadcast(max.shape()))
+        });
         let x = self.le(&min).where_(&min, self);
         x.ge(&max).where_(&max, &x)
     }

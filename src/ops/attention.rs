@@ -85,14 +85,14 @@ impl Tensor {
         let mut last: Vec<usize> = (0..k.rank()).collect();
         let rank = last.len();
         last.swap(rank.saturating_sub(2), rank.saturating_sub(1));
-        let scores = q.to_shape(WORD, heads.queries).matmul(&k.permute_to(WORD, &last)) * scale;
+        let scores = q.to_shape(WORD, heads.queries).multiplied(WORD, &k.permute_to(WORD, &last)) * scale;
         let scores = scores.to_shape(WORD, heads.scores);
         let weights = scores.attended(&options);
         let weights = match &options.dropout {
             Some((p, key)) => weights.dropped(WORD, *p, key),
             None => weights,
         };
-        weights.to_shape(WORD, heads.grouped).matmul(&v).to_shape(WORD, heads.result)
+        weights.to_shape(WORD, heads.grouped).multiplied(WORD, &v).to_shape(WORD, heads.result)
     }
 
     /// The softmax of scores `[.., l, s]` over the keys that each query sees.

@@ -22,6 +22,7 @@ impl Tensor {
     /// ```
     #[track_caller]
     pub fn gather(&self, axis: isize, index: &Tensor) -> Tensor {
+        given!("gather", &[self, index], Ok(()));
         let axis = checked!(self, "gather", self.shape().axis(axis));
         let index = index.index_for("gather");
         if !index.is_valid() {
@@ -65,10 +66,11 @@ impl Tensor {
 
     #[track_caller]
     fn scattered(&self, word: &'static str, mode: ScatterMode, axis: isize, index: &Tensor, source: &Tensor) -> Tensor {
+        given!(word, &[self, index, source], Ok(()));
         let axis = checked!(self, word, self.shape().axis(axis));
         let index = index.index_for(word);
-        if let Some(bad) = [&index, source].into_iter().find(|x| !x.is_valid()) {
-            return bad.clone();
+        if !index.is_valid() {
+            return index;
         }
         checked!(self, word, reaches(self.shape(), index.shape(), axis));
         if self.dtype().promote(source.dtype()) != self.dtype() {
@@ -117,7 +119,8 @@ impl Tensor {
     /// ```
     #[track_caller]
     pub fn index_select(&self, axis: isize, index: &Tensor) -> Tensor {
-        if index.is_valid() && index.rank() != 1 {
+        given!("index_select", &[self, index], Ok(()));
+        if index.rank() != 1 {
             return self.refuse("index_select", format!("an index has one axis, got {}", index.shape()));
         }
         self.taken("index_select", index, axis)
@@ -149,6 +152,7 @@ impl Tensor {
     /// ```
     #[track_caller]
     pub fn embedding(&self, ids: &Tensor) -> Tensor {
+        given!("embedding", &[self, ids], Ok(()));
         if self.rank() != 2 {
             return self.refuse("embedding", format!("the weight is a matrix, got {}", self.shape()));
         }
@@ -157,6 +161,7 @@ impl Tensor {
 
     #[track_caller]
     pub(crate) fn taken(&self, word: &'static str, index: &Tensor, axis: isize) -> Tensor {
+        given!(word, &[self, index], Ok(()));
         let axis = checked!(self, word, self.shape().axis(axis));
         let index = index.index_for(word);
         if !index.is_valid() {

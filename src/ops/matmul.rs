@@ -37,16 +37,22 @@ impl Tensor {
     /// ```
     #[track_caller]
     pub fn matmul(&self, other: &Tensor) -> Tensor {
-        let p = given!("matmul", &[self, other], product(self, other));
+        self.multiplied("matmul", other)
+    }
+
+    /// `matmul` under the name of another word.
+    #[track_caller]
+    pub(crate) fn multiplied(&self, word: &str, other: &Tensor) -> Tensor {
+        let p = given!(word, &[self, other], product(self, other));
         let (lhs, rhs) = (self.cast(p.dtype), other.cast(p.dtype));
         let b = p.batch.numel();
         let (lhs, rhs) = if p.shared {
             // One product for the whole batch, and one for the gradient of the right operand.
-            (lhs.to_dims("matmul", &[1, b.saturating_mul(p.m), p.k]), rhs.to_dims("matmul", &[1, p.k, p.n]))
+            (lhs.to_dims(word, &[1, b.saturating_mul(p.m), p.k]), rhs.to_dims(word, &[1, p.k, p.n]))
         } else {
-            (lhs.batched(&p.batch, [p.m, p.k]), rhs.batched(&p.batch, [p.k, p.n]))
+            (lhs.batched(word, &p.batch, [p.m, p.k]), rhs.batched(word, &p.batch, [p.k, p.n]))
         };
-        lhs.dot("matmul", &rhs).to_shape("matmul", p.result)
+        lhs.dot(word, &rhs).to_shape(word, p.result)
     }
 
     /// Every product of an element of one vector with one of another, `[m] · [n] -> [m, n]`.
@@ -63,7 +69,7 @@ impl Tensor {
             "outer",
             &[self, other],
             match (self.dims(), other.dims()) {
-                (&[m], &[_]) => Shape::new(&[m, 1]),
+                (&[m], &[n]) => Shape::new(&[m, n]).and_then(|_| Shape::new(&[m, 1])),
                 _ => Err(format!("takes two vectors, got {} and {}", self.shape(), other.shape())),
             }
         );
@@ -72,11 +78,11 @@ impl Tensor {
 
     /// The matrices `[rows, columns]` of this tensor, broadcast over `batch` and in one batch dimension.
     #[track_caller]
-    fn batched(&self, batch: &Shape, [rows, columns]: [usize; 2]) -> Tensor {
+    fn batched(&self, word: &str, batch: &Shape, [rows, columns]: [usize; 2]) -> Tensor {
         let full = [batch.dims(), &[rows, columns]].concat();
         // A vector is a row or a column here.
-        let x = if self.rank() == 1 { self.to_dims("matmul", &[rows, columns]) } else { self.clone() };
-        x.expand_dims_to("matmul", &full).to_dims("matmul", &[batch.numel(), rows, columns])
+        let x = if self.rank() == 1 { self.to_dims(word, &[rows, columns]) } else { self.clone() };
+        x.expand_dims_to(word, &full).to_dims(word, &[batch.numel(), rows, columns])
     }
 
     /// The same elements under `dims`.

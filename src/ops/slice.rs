@@ -206,6 +206,7 @@ impl Tensor {
     /// ```
     #[track_caller]
     pub fn narrow_at(&self, axis: isize, start: &Tensor, len: usize) -> Tensor {
+        given!("narrow_at", &[self, start], Ok(()));
         let axis = checked!(self, "narrow_at", self.shape().axis(axis));
         self.slice_at("narrow_at", axis, &start.index_for("narrow_at"), len)
     }
@@ -222,6 +223,7 @@ impl Tensor {
     /// ```
     #[track_caller]
     pub fn update_at(&self, axis: isize, start: &Tensor, part: &Tensor) -> Tensor {
+        given!("update_at", &[self, start, part], Ok(()));
         let axis = checked!(self, "update_at", self.shape().axis(axis));
         self.write_at("update_at", axis, part, &start.index_for("update_at"))
     }

@@ -122,7 +122,7 @@ impl Tensor {
     pub(crate) fn mixed(&self, word: &str, axis: usize, weights: &Tensor) -> Tensor {
         let mut perm: Vec<usize> = (0..self.rank()).filter(|&k| k != axis).collect();
         perm.push(axis);
-        let last = self.permute_to(word, &perm).matmul(&weights.cast(self.dtype()));
+        let last = self.permute_to(word, &perm).multiplied(word, &weights.cast(self.dtype()));
         let mut back: Vec<usize> = (0..self.rank().saturating_sub(1)).collect();
         back.insert(axis.min(back.len()), self.rank().saturating_sub(1));
         last.permute_to(word, &back)

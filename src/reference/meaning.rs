@@ -346,6 +346,9 @@ fn strides(dims: &[usize]) -> Vec<isize> {
 
 /// `start + sum(index * stride)` for every index into `dims`, in row-major order.
 fn offsets(dims: &[usize], start: usize, strides: &[isize]) -> Vec<usize> {
+    if dims.contains(&0) {
+        return Vec::new();
+    }
     let mut at = vec![start];
     for (&n, &stride) in dims.iter().zip(strides) {
         let along = |&at: &usize| (0..n as isize).map(move |k| at.wrapping_add_signed(k * stride));
@@ -367,8 +370,9 @@ fn windowed(spec: &WindowSpec, dims: &[usize]) -> Vec<isize> {
     let own = strides(dims);
     let mut all = own.clone();
     for (k, &axis) in spec.axes.iter().enumerate() {
-        all[axis] *= spec.stride[k] as isize;
-        all.push(own[axis] * spec.dilation[k] as isize);
+        // What is too large for an offset belongs to an axis of one window or one element.
+        all[axis] = all[axis].saturating_mul(spec.stride[k] as isize);
+        all.push(own[axis].saturating_mul(spec.dilation[k] as isize));
     }
     all
 }
@@ -401,10 +405,12 @@ fn reduce<T: Elem>(v: &[T], shape: &Shape, kind: Reduction, set: AxisSet, dtype:
     let axes = |inside: bool| (0..shape.rank()).filter(move |&k| set.has(k) == inside);
     let pick = |inside: bool, of: &[usize]| -> Vec<usize> { axes(inside).map(|k| of[k]).collect() };
     let step = |inside: bool| -> Vec<isize> { axes(inside).map(|k| own[k]).collect() };
-    let within = offsets(&pick(true, shape.dims()), 0, &step(true));
+    let rows = offsets(&pick(false, shape.dims()), 0, &step(false));
+    // Rows of any length, when there are none.
+    let within = if rows.is_empty() { Vec::new() } else { offsets(&pick(true, shape.dims()), 0, &step(true)) };
     let (row, first) = (kind.combine(), T::number(kind.identity(dtype), dtype));
     let total = |start: &usize| within.iter().fold(first, |y, at| T::apply(row, y, v[start + at], dtype));
-    offsets(&pick(false, shape.dims()), 0, &step(false)).iter().map(total).collect()
+    rows.iter().map(total).collect()
 }
 
 fn scan<T: Elem>(v: &[T], dims: &[usize], kind: Reduction, axis: usize, dtype: DType) -> Vec<T> {

@@ -10,6 +10,8 @@ mod devices;
 mod generate;
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
+mod errors;
+mod fuzz;
 mod gradients;
 mod jax;
 mod kernels;
