@@ -14,6 +14,7 @@ const WIDTH: u32 = 8u;
 const HEIGHT: u32 = 1u;
 fn depth() -> u32 { return 8u; }
 fn first_group() -> u32 { return 0u; }
+fn zero() -> u32 { return 0u; }
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> w: array<f32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
@@ -21,13 +22,6 @@ fn lhs(o: u32, i: u32, k: u32) -> f32 { return x[i * 8u + k]; }
 fn rhs4(o: u32, k: u32, j: u32) -> vec4<f32> { let p = k * 8u + j; return vec4<f32>(w[p], w[p + 1u], w[p + 2u], w[p + 3u]); }
 fn store(o: u32, i: u32, j: u32, value: f32) { y[i * 8u + j] = value; }
 // -- end of parameters --
-
-fn store_four(o: u32, i: u32, j: u32, value: vec4<elem>) {
-    store(o, i, j, value.x);
-    store(o, i, j + 1u, value.y);
-    store(o, i, j + 2u, value.z);
-    store(o, i, j + 3u, value.w);
-}
 
 @compute @workgroup_size(WIDTH, HEIGHT, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
@@ -74,12 +68,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         let x7 = lhs(o, i + 7u, k);
         a7 += x7 * left; b7 += x7 * right;
     }
-    store_four(o, i, j, a0); store_four(o, i, j + 4u, b0);
-    store_four(o, i + 1u, j, a1); store_four(o, i + 1u, j + 4u, b1);
-    store_four(o, i + 2u, j, a2); store_four(o, i + 2u, j + 4u, b2);
-    store_four(o, i + 3u, j, a3); store_four(o, i + 3u, j + 4u, b3);
-    store_four(o, i + 4u, j, a4); store_four(o, i + 4u, j + 4u, b4);
-    store_four(o, i + 5u, j, a5); store_four(o, i + 5u, j + 4u, b5);
-    store_four(o, i + 6u, j, a6); store_four(o, i + 6u, j + 4u, b6);
-    store_four(o, i + 7u, j, a7); store_four(o, i + 7u, j + 4u, b7);
+    // In a loop, because what is stored may be a long expression, and drivers inline every copy of it.
+    var sums = array<vec4<elem>, 16>(a0, b0, a1, b1, a2, b2, a3, b3, a4, b4, a5, b5, a6, b6, a7, b7);
+    for (var r = 0u; r < 64u + zero(); r++) {
+        store(o, i + r / 8u, j + r % 8u, sums[r / 4u][r % 4u]);
+    }
 }

@@ -319,7 +319,8 @@ pub fn dot(text: &mut Text<'_>, d: &Dot, limits: &Limits) -> u64 {
             text.global(&format!("const {name}: u32 = {value}u;"));
         }
     }
-    text.global(&format!("fn depth() -> u32 {{ return {}u + (meta_.inf & 1u); }}", d.k));
+    text.global("fn zero() -> u32 { return meta_.inf & 1u; }");
+    text.global(&format!("fn depth() -> u32 {{ return {}u + zero(); }}", d.k));
     text.global("fn first_group() -> u32 { return meta_.first; }");
     let guard = |text: &mut Text<'_>, v: &str, n: usize, value: &str| {
         if tiled && !n.is_multiple_of(8) {
