@@ -194,10 +194,52 @@ wrong! {
 
 /// Words that take whatever they are given.
 const TOLERANT: &[&str] = &[
-    "neg", "abs", "sign", "floor", "ceil", "round", "trunc", "exp", "expm1", "ln", "log1p", "log2", "sqrt", "rsqrt",
-    "recip", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "erf", "isnan", "isinf", "relu",
-    "gelu", "gelu_tanh", "silu", "mish", "softplus", "sigmoid", "hardswish", "leaky_relu", "elu", "erfinv", "detach",
-    "tracked", "zeros_like", "ones_like", "full_like", "key", "cast", "to_device",
+    "neg",
+    "abs",
+    "sign",
+    "floor",
+    "ceil",
+    "round",
+    "trunc",
+    "exp",
+    "expm1",
+    "ln",
+    "log1p",
+    "log2",
+    "sqrt",
+    "rsqrt",
+    "recip",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "erf",
+    "isnan",
+    "isinf",
+    "relu",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+    "mish",
+    "softplus",
+    "sigmoid",
+    "hardswish",
+    "leaky_relu",
+    "elu",
+    "erfinv",
+    "detach",
+    "tracked",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "key",
+    "cast",
+    "to_device",
 ];
 /// Words whose mistakes are those of closures, tested in `gradients` and `gpu_runtime`.
 const ELSEWHERE: &[&str] = &["custom_gradient", "checkpoint", "twice"];
@@ -269,7 +311,8 @@ fn the_first_mistake_stays() {
     }
     // Beside two mistakes, that of the first operand.
     assert_eq!((&bad + zeros(&[2]).sum(1)).to_string(), first);
-    for read in [bad.to_vec::<f32>().err(), bad.item::<i32>().err(), bad.realize().err(), wgrad::realize([&bad]).err()] {
+    for read in [bad.to_vec::<f32>().err(), bad.item::<i32>().err(), bad.realize().err(), wgrad::realize([&bad]).err()]
+    {
         assert_eq!(read.map(|error| error.to_string()).as_ref(), Some(&first));
     }
 }
@@ -316,7 +359,10 @@ fn indices_out_of_range_name_their_word() {
     let x = Tensor::new([1.0, 2.0], &cpu());
     let y = x.index_select(0, &Tensor::new([1, 2], &cpu()));
     let said = y.to_vec::<f32>().map_err(|error| error.to_string()).expect_err("an index out of range");
-    assert!(said.starts_with("index_select: index out of range for an axis of 2 elements at tests/it/errors.rs:"), "{said}");
+    assert!(
+        said.starts_with("index_select: index out of range for an axis of 2 elements at tests/it/errors.rs:"),
+        "{said}"
+    );
     // The error comes once; the elements are there, 0 where there is none.
     assert_eq!(y.to_vec::<f32>().unwrap(), [2.0, 0.0]);
 }

@@ -5,6 +5,7 @@
 //! what is exactly right is what other tests say.
 
 mod arguments;
+mod layers;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use wgrad::{ErrorKind, Result};
 use self::arguments::{Args, Item};
 use self::words::Word;
 pub use self::words::words;
+use crate::devices::devices_for_faults;
 
 /// Tensors of more elements are not read.
 const READ_MAX: usize = 4096;
@@ -63,10 +65,24 @@ struct Tally {
 
 #[test]
 fn random_calls() {
-    let (seed, calls) = (setting("SEED", 1), setting("CALLS", 10_000));
+    run(setting("CALLS", 10_000), vec![Device::cpu()]);
+}
+
+/// The same with most tensors on the GPU and some on the CPU; each call there costs a pipeline.
+#[test]
+fn random_calls_on_the_gpu() {
+    let (mut devices, _turn) = devices_for_faults();
+    devices.reverse();
+    if devices.len() > 1 {
+        run(setting("CALLS", 10_000) / 20, devices);
+    }
+}
+
+fn run(calls: u64, devices: Vec<Device>) {
+    let seed = setting("SEED", 1);
     let words = words();
     let mut tally = Tally { trace: std::env::var("TRACE").is_ok(), ..Tally::default() };
-    let mut args = Args::new(seed, vec![Device::cpu()]);
+    let mut args = Args::new(seed, devices);
     for n in 0..calls {
         let word = words[args.rng.below(words.len())];
         args.start();
@@ -102,7 +118,13 @@ fn random_calls() {
     println!(
         "{} calls: {} results refused, {} read, {} compared with the oracle, {} with indices out of range, {} shaders; \
          slowest {:?}: {}",
-        tally.calls, tally.refused, tally.read, tally.compared, tally.faults, tally.shaders, tally.slowest.0,
+        tally.calls,
+        tally.refused,
+        tally.read,
+        tally.compared,
+        tally.faults,
+        tally.shaders,
+        tally.slowest.0,
         tally.slowest.1
     );
     assert!(tally.failures.is_empty(), "{} failures:\n{}", tally.failures.len(), tally.failures.join("\n"));
@@ -157,7 +179,12 @@ fn call(word: Word, args: &mut Args, tally: &mut Tally) -> std::result::Result<(
 }
 
 /// What must hold of validity and errors.
-fn judge(word: &'static str, args: &mut Args, results: &[Tensor], tally: &mut Tally) -> std::result::Result<(), String> {
+fn judge(
+    word: &'static str,
+    args: &mut Args,
+    results: &[Tensor],
+    tally: &mut Tally,
+) -> std::result::Result<(), String> {
     let mistakes: Vec<String> = args.given.iter().filter_map(|x| x.error()).map(|e| e.to_string()).collect();
     let several = ["grad", "vjp", "custom_gradient", "checkpoint"].contains(&word);
     for x in results {
@@ -287,7 +314,9 @@ fn portable(target: Target) -> Limits {
 fn allowed(outcome: Result<()>, word: &str) -> std::result::Result<bool, String> {
     match outcome {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::Index && error.location().is_some() && !error.op().is_empty() => Ok(false),
+        Err(error) if error.kind() == ErrorKind::Index && error.location().is_some() && !error.op().is_empty() => {
+            Ok(false)
+        }
         Err(error) => Err(format!("reading what {word} gave: {error}")),
     }
 }
