@@ -159,11 +159,12 @@ impl Tensor {
     /// ```
     #[track_caller]
     pub fn bernoulli(dims: impl Dims, p: impl Operand, key: &Tensor) -> Tensor {
+        given!("bernoulli", &[key, &p.operand(key)], Ok(()));
         let unit = key.unit("bernoulli", &dims);
-        let p = p.operand(&unit);
-        if let Some(bad) = [&unit, &p].into_iter().find(|x| !x.is_valid()) {
-            return bad.clone();
+        if !unit.is_valid() {
+            return unit;
         }
+        let p = p.operand(&unit);
         if !p.shape().expands_to(unit.shape()) {
             return key.refuse("bernoulli", format!("p {} does not broadcast to {}", p.shape(), unit.shape()));
         }
