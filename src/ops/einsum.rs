@@ -138,6 +138,9 @@ impl Term {
         let dims: Vec<usize> = labels.iter().map(|&l| size_of(sizes, l)).collect();
         let lhs = self.arranged(&[&batch[..], &rows, &inner].concat()).x;
         let x = if inner.is_empty() {
+            if let Err(fact) = Shape::new(&[b, m, n]) {
+                return Term { x: lhs.refuse("einsum", fact), labels };
+            }
             let rhs = other.arranged(&[&batch[..], &columns].concat()).x;
             lhs.to_dims("einsum", &[b, m, 1]) * rhs.to_dims("einsum", &[b, 1, n])
         } else if rows.is_empty() && columns.is_empty() {
