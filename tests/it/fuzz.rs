@@ -211,7 +211,8 @@ fn judge(
         }
         let also = ALSO.iter().any(|&(called, named)| called == word && named == error.op());
         let part = several && error.op().contains(word);
-        if error.op() != word && !also && !part && !(several && ["grad", "vjp", "sum"].contains(&error.op())) {
+        let inner = several && ["grad", "vjp", "sum"].contains(&error.op());
+        if error.op() != word && !also && !part && !inner {
             return Err(format!("the error does not name the word: {error}"));
         }
         if !error.location().is_some_and(|at| at.file().contains("it/fuzz")) {
@@ -326,7 +327,9 @@ fn look(word: &str, x: &Tensor, args: &mut Args, tally: &mut Tally) -> std::resu
     // The oracle computes every node.
     let (graph, _) = Graph::flatten(std::slice::from_ref(x));
     let small = graph.nodes.iter().map(|node| node.shape.numel()).sum::<usize>() < WORK_MAX as usize;
-    let asked = if small && x.numel() > 0 && args.chance(25) { Some(oracle(x)?) } else { None };
+    // What hangs on a rounding, as a tie, is not for it to judge.
+    let known = args.given.iter().all(|x| x.is_realized());
+    let asked = if small && known && x.numel() > 0 && args.chance(40) { Some(oracle(x)?) } else { None };
     let got = match read(x) {
         Ok(got) => got,
         Err(error) => {
@@ -387,7 +390,8 @@ fn agree(word: &str, x: &Tensor, got: &[f64], exact: &[f64], rounded: &[f64]) ->
         let sure = rounded == exact || doubt <= 1e-3 * exact.abs().max(1.0) || (exact.is_nan() && rounded.is_nan());
         let near = got == rounded
             || got == exact
-            || (got.is_nan() && (exact.is_nan() || padded))
+            || (got.is_nan() && exact.is_nan())
+            || (padded && (got.is_nan() || exact.is_nan()))
             || (got - exact).abs() <= coarse * size + 100.0 * doubt;
         if sure && !near {
             return Err(format!("element {k} of {x:?} is {got}, not {exact} ({rounded})"));

@@ -205,8 +205,9 @@ impl Args {
     fn give(&mut self, x: Tensor, depth: usize) -> Tensor {
         let x = if self.track && x.is_valid() && x.dtype().is_float() {
             // A result that is stored, and so rounded, must not meet its operands unrounded in the oracle.
-            let _ = if many(x.dims()) { Ok(()) } else { x.realize() };
-            x.tracked()
+            let leaf = x.tracked();
+            let _ = if many(x.dims()) { Ok(()) } else { leaf.realize() };
+            leaf
         } else {
             x
         };
@@ -308,7 +309,7 @@ impl Args {
 
     pub fn device(&mut self) -> Device {
         let k = self.rng.below(self.devices.len());
-        self.say(&self.devices[k].clone());
+        self.say(self.devices[k].clone());
         self.devices[k].clone()
     }
 
