@@ -7,11 +7,11 @@ mod arrays;
 mod compare;
 mod cpu_kernels;
 mod devices;
+mod errors;
+mod fuzz;
 mod generate;
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
-mod errors;
-mod fuzz;
 mod gradients;
 mod jax;
 mod kernels;

@@ -308,7 +308,7 @@ impl Args {
 
     pub fn device(&mut self) -> Device {
         let k = self.rng.below(self.devices.len());
-        self.say(&self.devices[k].clone());
+        self.say(self.devices[k].clone());
         self.devices[k].clone()
     }
 
