@@ -17,12 +17,14 @@ fn atan_(x: f32) -> f32 {
 }
 
 fn atan2_(y: f32, x: f32) -> f32 {
+    // The signs of zeros count.
+    let side = select(1.0, -1.0, bitcast<u32>(y) >= 0x80000000u);
+    let behind = select(0.0, 3.1415927 * side, bitcast<u32>(x) >= 0x80000000u);
     if (x == 0.0 && y == 0.0) {
-        return 0.0;
+        return behind;
     }
-    let negative_y = select(1.0, -1.0, y < 0.0);
     if (abs(x) >= abs(y)) {
-        return atan_(y / x) + select(0.0, 3.1415927 * negative_y, x < 0.0);
+        return atan_(y / x) + behind;
     }
-    return 1.5707964 * negative_y - atan_(x / y);
+    return 1.5707964 * side - atan_(x / y);
 }
