@@ -188,9 +188,7 @@ impl Tensor {
     #[track_caller]
     pub fn masked_fill(&self, mask: &Tensor, value: impl Operand) -> Tensor {
         let value = value.operand(self);
-        if let Some(bad) = [self, mask, &value].into_iter().find(|x| !x.is_valid()) {
-            return bad.clone();
-        }
+        given!("masked_fill", &[self, mask, &value], Ok(()));
         if mask.dtype() != DType::Bool {
             return self.refuse("masked_fill", format!("a mask is bool, got {}", mask.dtype()));
         }

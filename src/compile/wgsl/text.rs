@@ -314,7 +314,14 @@ impl<'k> Text<'k> {
             }
             Expr::Scalar { op, src } => {
                 let operand = if op.spec().family == Family::Choose { src[1] } else { src[0] };
-                let operands = src.map(|s| self.value(s));
+                let mut operands = src.map(|s| self.value(s));
+                // A division by a constant 0 is a compiler's to define; by a 0 it does not know, it is IEEE's.
+                if matches!(op, Scalar::Div | Scalar::FloorDiv | Scalar::Rem)
+                    && matches!(self.kernel.body[src[1] as usize], Expr::Const(0))
+                    && self.kernel.dtypes[operand as usize].is_float()
+                {
+                    operands[1] = "bitcast<f32>(meta_.inf & 1u)".into();
+                }
                 self.scalar(*op, &operands, self.kernel.dtypes[operand as usize], dtype)
             }
         };

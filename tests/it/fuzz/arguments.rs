@@ -70,6 +70,8 @@ pub struct Args {
     pub depth: usize,
     /// Whether something absurd was given.
     pub wild: bool,
+    /// Whether a tensor was made with infinities and the like.
+    pub special: bool,
     /// Whether tensors are given as tracked leaves.
     pub track: bool,
 }
@@ -106,6 +108,7 @@ impl Args {
             given: Vec::new(),
             depth: 0,
             wild: false,
+            special: false,
             track: false,
         };
         let device = args.devices[0].clone();
@@ -139,7 +142,7 @@ impl Args {
     pub fn start(&mut self) {
         self.said.clear();
         self.given.clear();
-        (self.depth, self.wild, self.track) = (0, false, false);
+        (self.depth, self.wild, self.special, self.track) = (0, false, false, false);
     }
 
     pub fn say(&mut self, what: impl std::fmt::Debug) {
@@ -186,6 +189,7 @@ impl Args {
         let values: Vec<f64> = (0..n)
             .map(|_| if special && self.chance(30) { self.one(&SPECIAL) } else { self.rng.uniform(-4.0..4.0) })
             .collect();
+        self.special |= special;
         let device = if self.chance(6) { self.rng.below(self.devices.len()) } else { 0 };
         let device = self.devices[device].clone();
         fn tensor<T: Element>(values: &[f64], dims: &[usize], device: &Device, f: impl Fn(f64) -> T) -> Tensor {
