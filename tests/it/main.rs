@@ -13,6 +13,8 @@ mod generate;
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
 mod gradients;
+mod hostile;
+mod io;
 mod jax;
 mod kernels;
 mod large;
