@@ -214,9 +214,7 @@ fn compare(truth: &[Tensor], leaves: &[Tensor], how: &How, roots: &[Tensor]) -> 
 
     let mut tally = Tally::default();
     for (n, (root, got)) in roots.iter().zip(&found).enumerate() {
-        // SwiftShader's own sin, cos, log and log2 are good to some 13 bits (Chromium 156, 2026-11).
-        let driver = if how.to_string().contains("SwiftShader") { 1e-3 } else { 0.0 };
-        let base = tolerance(&truth[n]).max(driver);
+        let base = tolerance(&truth[n]);
         let mut marks = marks(&runs, n, got, root.dtype(), how.shades(), base);
         let mut salt = 2;
         while marks.iter().any(|mark| matches!(mark, Mark::Wrong(_))) && salt < 2 + RETRIES {
