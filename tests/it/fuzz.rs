@@ -65,7 +65,7 @@ struct Tally {
 
 #[test]
 fn random_calls() {
-    run(setting("CALLS", 10_000), vec![Device::cpu()]);
+    run(setting("CALLS", 100_000), vec![Device::cpu()]);
 }
 
 /// The same with most tensors on the GPU and some on the CPU; each call there costs a pipeline.
@@ -74,7 +74,7 @@ fn random_calls_on_the_gpu() {
     let (mut devices, _turn) = devices_for_faults();
     devices.reverse();
     if devices.len() > 1 {
-        run(setting("CALLS", 10_000) / 20, devices);
+        run(setting("CALLS", 100_000) / 20, devices);
     }
 }
 
