@@ -12,14 +12,11 @@
 //! [`Error`](crate::Error) that names file and byte, and takes no more memory than the file's size
 //! justifies. Knows no modules, optimizers or datasets.
 
-#[allow(dead_code, reason = "the readers of data and the run record use the rest")]
 pub(crate) mod digest;
 pub(crate) mod element;
-#[allow(dead_code, reason = "the readers of data and the run record use the rest")]
 pub(crate) mod file;
-#[allow(dead_code, reason = "the readers of data and the run record use the rest")]
 pub(crate) mod inflate;
-#[allow(dead_code, reason = "the readers of data and the run record use the rest")]
+#[allow(dead_code, reason = "the run record uses the rest")]
 pub(crate) mod json;
 mod npy;
 mod npz;
