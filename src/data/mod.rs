@@ -10,17 +10,16 @@
 //! | something else | a [`Dataset`] of my own |
 //!
 //! A [`Loader`] shuffles, batches and prefetches any of them; the same seed gives the same batches,
-//! whatever the number of workers.
+//! whatever the number of workers. [`augment`] changes images on the device.
 //!
 //! Files are untrusted: whatever their bytes are, reading gives a dataset or an
 //! [`Error`](crate::Error) that names file and place. Knows no modules and no optimizers.
 
 mod array;
+pub mod augment;
 mod bpe;
-
 mod cifar;
 mod csv;
-
 mod dataset;
 mod hash;
 mod idx;
@@ -30,9 +29,7 @@ mod text;
 
 pub use array::Array;
 pub use bpe::Bpe;
-
 pub use cifar::{CifarKind, cifar_from_bytes, read_cifar};
-
 pub use csv::{Csv, CsvOptions};
 pub use dataset::{Dataset, Map, Sample, Subset, TensorDataset, random_split};
 pub use hash::FileHash;

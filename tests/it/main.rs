@@ -4,6 +4,7 @@
 
 mod agree;
 mod arrays;
+mod augment;
 mod compare;
 mod cpu_kernels;
 mod data;
