@@ -6,6 +6,7 @@
 //! | the MNIST family | [`mnist`], [`read_idx`] |
 //! | CIFAR-10 or CIFAR-100, the binary version | [`read_cifar`] |
 //! | a table | [`Csv`] |
+//! | folders of images (feature `image`) | `ImageFolder` |
 //! | text | [`ByteTokenizer`], [`Bpe`], [`TokenDataset`] |
 //! | something else | a [`Dataset`] of my own |
 //!
@@ -21,6 +22,8 @@ mod bpe;
 mod cifar;
 mod csv;
 mod dataset;
+#[cfg(feature = "image")]
+mod folder;
 mod hash;
 mod idx;
 mod loader;
@@ -32,6 +35,8 @@ pub use bpe::Bpe;
 pub use cifar::{CifarKind, cifar_from_bytes, read_cifar};
 pub use csv::{Csv, CsvOptions};
 pub use dataset::{Dataset, Map, Sample, Subset, TensorDataset, random_split};
+#[cfg(feature = "image")]
+pub use folder::{ImageFolder, decode_image};
 pub use hash::FileHash;
 pub use idx::{idx_from_bytes, mnist, read_idx};
 pub use loader::{Batch, Epoch, Loader, Position};

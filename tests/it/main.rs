@@ -16,6 +16,8 @@ mod generate;
 mod gpu_runtime;
 mod gradients;
 mod hostile;
+#[cfg(feature = "image")]
+mod images;
 mod io;
 mod jax;
 mod kernels;
