@@ -30,6 +30,10 @@ pub mod data;
 pub mod io;
 pub mod optim;
 
+// It reads results as they come, which a browser does by `read().await` in a loop of its own.
+#[cfg(not(target_arch = "wasm32"))]
+pub mod train;
+
 pub use device::explain;
 pub use device::realize::realize;
 pub use dtype::{DType, Element, Number};

@@ -35,4 +35,5 @@ mod scalars;
 mod support;
 mod tidy;
 mod torch;
+mod train;
 mod wgsl;
