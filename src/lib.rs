@@ -30,6 +30,7 @@ pub mod params;
 pub mod data;
 pub mod io;
 pub mod nn;
+pub mod optim;
 
 pub use device::explain;
 pub use device::realize::realize;

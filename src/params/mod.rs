@@ -337,10 +337,6 @@ impl Params {
     pub(crate) fn put(&self, param: &Param, value: &Tensor) {
         self.store.lock().entries[param.index].value = value.clone();
     }
-
-    pub(crate) fn is_of(&self, param: &Param) -> bool {
-        Arc::ptr_eq(&self.store, &param.store)
-    }
 }
 
 impl Param {
@@ -385,11 +381,6 @@ impl Param {
     /// The tensor that gradients are taken by.
     pub(crate) fn leaf(&self) -> Tensor {
         self.with(|entry| entry.value.clone())
-    }
-
-    /// The store, from its root.
-    pub(crate) fn params(&self) -> Params {
-        Params { store: self.store.clone(), prefix: "".into() }
     }
 
     fn with<R>(&self, f: impl FnOnce(&Entry) -> R) -> R {

@@ -27,6 +27,7 @@ mod ops_gradients;
 mod ops_nn;
 mod ops_product;
 mod ops_reduce;
+mod optim;
 mod oracle;
 mod params;
 mod passes;
