@@ -21,6 +21,7 @@ mod kernels;
 mod large;
 mod loader;
 mod loops;
+mod nn;
 mod ops_basic;
 mod ops_gradients;
 mod ops_nn;
