@@ -166,6 +166,11 @@ impl<R: Rule> Optimizer<R> {
         self.factor = factor;
     }
 
+    /// What [`Optimizer::set_factor`] set.
+    pub fn factor(&self) -> f64 {
+        self.factor
+    }
+
     /// How many steps were made.
     pub fn steps(&self) -> u64 {
         self.steps

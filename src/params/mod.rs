@@ -133,7 +133,10 @@ impl Params {
     /// A new running statistic, beginning as `value`; saved with the weights, never learned.
     #[track_caller]
     pub fn buffer(&self, name: &str, value: &Tensor) -> Param {
-        self.insert("buffer", self.path(name), Kind::Buffer, value.detach())
+        // Elements in memory stay the leaf that they are: the first step is then a graph like the next.
+        let leaf = value.is_realized() && !value.0.tracked;
+        let value = if leaf { value.clone() } else { value.detach() };
+        self.insert("buffer", self.path(name), Kind::Buffer, value)
     }
 
     /// Makes `name` another path of `param`: the two share one value, one gradient, one update.
