@@ -7,9 +7,9 @@
 use std::future::Future;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use crate::device::gpu::lock;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,6 +26,19 @@ pub struct Health {
     serial: AtomicU64,
     failures: Mutex<Vec<Failure>>,
     pending: Mutex<Vec<Pending>>,
+    waiters: Arc<Waiters>,
+    late: AtomicBool,
+}
+
+/// Everyone who waits for an error scope.
+#[derive(Default)]
+struct Waiters(Mutex<Vec<Waker>>);
+
+impl Wake for Waiters {
+    fn wake(self: Arc<Self>) {
+        let waiting = std::mem::take(&mut *lock(&self.0));
+        waiting.into_iter().for_each(Waker::wake);
+    }
 }
 
 /// A late error and the serial numbers it condemns.
@@ -95,7 +108,11 @@ impl Health {
         let mut found = None;
         for scope in scopes.into_iter().rev() {
             let mut scope: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(scope.pop());
-            match scope.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            let known = match self.late.load(Ordering::Relaxed) {
+                true => Poll::Pending,
+                false => scope.as_mut().poll(&mut Context::from_waker(Waker::noop())),
+            };
+            match known {
                 Poll::Ready(error) => found = found.or(error),
                 Poll::Pending => self.keep(Pending { serial, kind, op: op.into(), scope }),
             }
@@ -110,33 +127,55 @@ impl Health {
     /// Keeps an open error scope; now and then, lets go of those whose result has arrived, so that
     /// a loop that never reads does not pile them up.
     fn keep(&self, new: Pending) {
-        let mut arrived = Vec::new();
-        {
+        let full = {
             let mut pending = lock(&self.pending);
             pending.push(new);
-            if pending.len().is_multiple_of(SWEEP_EVERY) {
-                let mut context = Context::from_waker(Waker::noop());
-                pending.retain_mut(|Pending { serial, kind, op, scope }| match scope.as_mut().poll(&mut context) {
-                    Poll::Ready(error) => {
-                        arrived.extend(error.map(|error| (*serial, describe(*kind, op, error))));
-                        false
-                    }
-                    Poll::Pending => true,
-                });
-            }
+            pending.len().is_multiple_of(SWEEP_EVERY)
+        };
+        if full {
+            self.sweep();
         }
-        arrived.into_iter().for_each(|(serial, error)| self.fail(serial, error));
     }
 
-    /// Waits for the error scopes that are still open, and condemns what they say failed.
-    pub async fn settle(&self) {
-        // Taken out at once, so that no lock is held while waiting.
-        let pending = std::mem::take(&mut *lock(&self.pending));
-        for Pending { serial, kind, op, scope } in pending {
-            if let Some(error) = scope.await {
-                self.fail(serial, describe(kind, &op, error));
+    /// Lets go of the error scopes whose result has arrived and condemns what they say failed;
+    /// gives the serial number of the oldest one that is still open.
+    fn sweep(&self) -> Option<u64> {
+        let waker = Waker::from(Arc::clone(&self.waiters));
+        let mut context = Context::from_waker(&waker);
+        let mut pending = lock(&self.pending);
+        pending.retain_mut(|Pending { serial, kind, op, scope }| match scope.as_mut().poll(&mut context) {
+            Poll::Ready(error) => {
+                error.into_iter().for_each(|error| self.fail(*serial, describe(*kind, op, error)));
+                false
             }
-        }
+            Poll::Pending => true,
+        });
+        pending.iter().map(|pending| pending.serial).min()
+    }
+
+    /// Whether all is known of what was done up to the write `serial`.
+    pub fn settled(&self, serial: u64) -> bool {
+        self.sweep().is_none_or(|oldest| oldest > serial)
+    }
+
+    /// Waits until all is known of what was done up to the write `serial`.
+    pub async fn settle(&self, serial: u64) {
+        std::future::poll_fn(|context| {
+            if !self.settled(serial) {
+                lock(&self.waiters.0).push(context.waker().clone());
+                // A result may have arrived before the waker stood in the list.
+                if !self.settled(serial) {
+                    return Poll::Pending;
+                }
+            }
+            Poll::Ready(())
+        })
+        .await
+    }
+
+    /// Has errors arrive as late as in a browser, for tests.
+    pub fn set_late(&self, late: bool) {
+        self.late.store(late, Ordering::Relaxed);
     }
 
     fn fail(&self, serial: u64, error: Error) {

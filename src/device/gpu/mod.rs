@@ -13,6 +13,7 @@ pub mod memory;
 pub mod pipeline;
 pub mod read;
 pub mod run;
+mod signal;
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -34,7 +35,10 @@ pub use memory::GpuBuffer;
 pub use run::Program;
 
 /// Submissions that may be under way before the next one waits for the oldest.
+#[cfg(not(target_arch = "wasm32"))]
 const IN_FLIGHT_MAX: usize = 3;
+/// Submissions that may be under way when a device is ready for the next.
+const READY_MAX: usize = 2;
 
 /// A device of wgpu and what was made on it.
 pub struct Gpu {
@@ -46,9 +50,15 @@ pub struct Gpu {
     health: Arc<Health>,
     pool: Pool,
     pipelines: Pipelines,
-    faults: Faults,
-    in_flight: Mutex<VecDeque<wgpu::SubmissionIndex>>,
+    faults: Arc<Faults>,
+    in_flight: Mutex<VecDeque<Flight>>,
 }
+
+/// By what the end of a submission is known.
+#[cfg(not(target_arch = "wasm32"))]
+type Flight = wgpu::SubmissionIndex;
+#[cfg(target_arch = "wasm32")]
+type Flight = Arc<signal::Signal>;
 
 /// What a device handle holds: the GPU, and apart from it the programs, which hold it themselves.
 struct GpuDevice {
@@ -107,7 +117,7 @@ impl Gpu {
             health,
             pool: Pool::default(),
             pipelines: Pipelines::default(),
-            faults,
+            faults: Arc::new(faults),
             in_flight: Mutex::default(),
         });
         Ok(Device(Arc::new(GpuDevice {
@@ -148,27 +158,89 @@ impl Gpu {
         self.health.scoped(&self.device, kind, op, f)
     }
 
+    /// Has errors arrive as late as in a browser, for tests.
+    #[doc(hidden)]
+    pub fn set_late(&self, late: bool) {
+        self.health.set_late(late);
+    }
+
     /// Submits `commands`; natively, waits until few enough submissions are under way.
     fn submit(&self, op: &str, commands: Option<wgpu::CommandBuffer>) -> Result<wgpu::SubmissionIndex> {
         let index = self.scoped(ErrorKind::Device, op, || self.queue.submit(commands))?;
-        let oldest = {
+        self.depart(op, &index)?;
+        Ok(index)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn depart(&self, op: &str, index: &wgpu::SubmissionIndex) -> Result<()> {
+        lock(&self.in_flight).push_back(index.clone());
+        self.land(op, IN_FLIGHT_MAX)
+    }
+
+    /// Waits until at most `most` submissions are under way.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn land(&self, op: &str, most: usize) -> Result<()> {
+        let oldest = || {
             let mut in_flight = lock(&self.in_flight);
-            in_flight.push_back(index.clone());
-            (in_flight.len() > IN_FLIGHT_MAX).then(|| in_flight.pop_front()).flatten()
+            (in_flight.len() > most).then(|| in_flight.pop_front()).flatten()
         };
-        if let Some(oldest) = oldest {
+        while let Some(oldest) = oldest() {
             self.wait(op, Some(oldest))?;
         }
-        Ok(index)
+        Ok(())
+    }
+
+    /// Waits until so few submissions are under way that the next one need not wait; natively the
+    /// future waits inside instead of yielding.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn ready(&self, op: &str) -> Result<()> {
+        self.health.check(op)?;
+        self.land(op, READY_MAX)
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn depart(&self, _: &str, _: &wgpu::SubmissionIndex) -> Result<()> {
+        let (signal, answer) = signal::Signal::new();
+        self.queue.on_submitted_work_done(move || answer.say(true));
+        let mut in_flight = lock(&self.in_flight);
+        in_flight.retain(|flight| flight.now().is_none());
+        in_flight.push_back(signal);
+        Ok(())
+    }
+
+    /// Waits until so few submissions are under way that the next one need not wait.
+    #[cfg(target_arch = "wasm32")]
+    pub async fn ready(&self, op: &str) -> Result<()> {
+        loop {
+            let oldest = {
+                let mut in_flight = lock(&self.in_flight);
+                in_flight.retain(|flight| flight.now().is_none());
+                (in_flight.len() > READY_MAX).then(|| in_flight.front().cloned()).flatten()
+            };
+            match oldest {
+                Some(oldest) => drop(oldest.get().await),
+                None => return self.health.check(op),
+            }
+        }
     }
 
     /// Waits for a submission, or for all of them; a browser never waits.
     #[cfg(not(target_arch = "wasm32"))]
     fn wait(&self, op: &str, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        let poll = || self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
+        self.poll_for(op, wgpu::PollType::Wait { submission_index, timeout: None })
+    }
+
+    /// Has callbacks called whose time has come, without waiting.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn poll(&self, op: &str) -> Result<()> {
+        self.poll_for(op, wgpu::PollType::Poll)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn poll_for(&self, op: &str, what: wgpu::PollType) -> Result<()> {
         // wgpu panics, with no lock held, when the driver says during a wait that the device is
         // lost; an index it does not know is one of a submission it dropped for the same reason.
-        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)) {
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.device.poll(what))) {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(self.health.lost(op, &error.to_string())),
             Err(_) => Err(self.health.lost(op, "the driver reported it while waiting")),
@@ -177,6 +249,12 @@ impl Gpu {
 
     #[cfg(target_arch = "wasm32")]
     fn wait(&self, _: &str, _: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        Ok(())
+    }
+
+    /// A browser calls back by itself.
+    #[cfg(target_arch = "wasm32")]
+    fn poll(&self, _: &str) -> Result<()> {
         Ok(())
     }
 }
