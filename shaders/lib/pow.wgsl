@@ -7,7 +7,7 @@ fn pow_(x: f32, z: f32) -> f32 {
     if (a == 0.0) {
         return select(0.0, 1.0 / a, z < 0.0);
     }
-    let y = pow(a, z);
+    let y = exp2(z * log2_(a));
     if (x < 0.0) {
         if (floor(z) != z) {
             return sqrt(x);

@@ -80,7 +80,7 @@ pub enum Family {
 }
 
 macro_rules! scalar_table {
-    ($(
+    ($dollar:tt $(
         $(#[doc = $doc:literal])+
         $Variant:ident $name:ident($($arg:ident),+): $family:ident {
             wgsl: $wgsl:literal, $(wgsl_int: $wgsl_int:literal,)? $(needs: [$($needs:literal),*],)?
@@ -122,6 +122,13 @@ macro_rules! scalar_table {
 
         impl Tensor {
             $(method! { [$($doc)+] $Variant $name($($arg),+) [$($eg),+] $want })*
+        }
+
+        /// Hands every row's name to a macro: so that each is a test of its own.
+        #[doc(hidden)]
+        #[macro_export]
+        macro_rules! scalar_rows {
+            ($dollar rows:ident) => { $dollar rows! { $($Variant)* } };
         }
     };
 }
@@ -237,7 +244,7 @@ macro_rules! method {
     };
 }
 
-scalar_table! {
+scalar_table! { $
     // ---- sign and rounding
     /// `-x`.
     Neg neg(x): Number {
@@ -315,7 +322,7 @@ scalar_table! {
     }
     /// The natural logarithm.
     Ln ln(x): Float {
-        wgsl: "log($0)",
+        wgsl: "ln_($0)", needs: ["ln"],
         float: Real::ln(x),
         grad: |x, y, dy| [dy / x],
         example: [0.5] => -0.693147,
@@ -323,7 +330,7 @@ scalar_table! {
     }
     /// `ln(1 + x)`, exact near 0.
     Log1p log1p(x): Float {
-        wgsl: "log1p_($0)", needs: ["log1p"],
+        wgsl: "log1p_($0)", needs: ["ln", "log1p"],
         float: x.ln_1p(),
         grad: |x, y, dy| [dy / (x + 1.0)],
         example: [0.5] => 0.405465,
@@ -331,7 +338,7 @@ scalar_table! {
     }
     /// The logarithm to base 2.
     Log2 log2(x): Float {
-        wgsl: "log2($0)",
+        wgsl: "log2_($0)", needs: ["ln"],
         float: x.log2(),
         grad: |x, y, dy| [dy / (x * std::f64::consts::LN_2)],
         example: [0.5] => -1.0,
@@ -365,7 +372,7 @@ scalar_table! {
     // ---- trigonometry
     /// The sine, of radians.
     Sin sin(x): Float {
-        wgsl: "sin($0)",
+        wgsl: "sin_($0)", needs: ["sin"],
         float: x.sin(),
         grad: |x, y, dy| [dy * x.cos()],
         example: [0.5] => 0.479426,
@@ -373,7 +380,7 @@ scalar_table! {
     }
     /// The cosine, of radians.
     Cos cos(x): Float {
-        wgsl: "cos($0)",
+        wgsl: "cos_($0)", needs: ["sin"],
         float: x.cos(),
         grad: |x, y, dy| [-dy * x.sin()],
         example: [0.5] => 0.877583,
@@ -381,7 +388,7 @@ scalar_table! {
     }
     /// The tangent, of radians.
     Tan tan(x): Float {
-        wgsl: "tan($0)",
+        wgsl: "tan_($0)", needs: ["sin"],
         float: x.tan(),
         grad: |x, y, dy| [dy * (y * y + 1.0)],
         example: [0.5] => 0.546302,
@@ -503,7 +510,7 @@ scalar_table! {
     }
     /// `x` to the power `z`; negative `x` takes integer `z` only, else the result is NaN.
     Pow pow(x, z): Number {
-        wgsl: "pow_($0, $1)", wgsl_int: "pow_$t($0, $1)", needs: ["integer", "pow"],
+        wgsl: "pow_($0, $1)", wgsl_int: "pow_$t($0, $1)", needs: ["integer", "ln", "pow"],
         float: x.powf(z), int: x.power(z),
         grad: |x, z, y, dy| [
             // A constant: not the NaN of 0 * inf.

@@ -11,7 +11,7 @@ use crate::devices::devices_for_faults;
 use crate::generate::graph;
 
 /// Graphs on the CPU when nobody says how many, and on a GPU, where each has shaders to compile.
-const GRAPHS: [u64; 2] = [200, 25];
+const GRAPHS: [u64; 2] = [2000, 200];
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()

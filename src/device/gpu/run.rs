@@ -143,14 +143,17 @@ impl Program {
         let gpu = &self.gpu;
         gpu.health.check(op)?;
         let serial = gpu.health.begin();
-        let slots = self.memory(op, leaves, scalars.len(), serial)?;
+        let slots = self.memory(op, leaves, serial)?;
         let outputs = self.plan.outputs.iter().map(|&slot| slots.get(slot).and_then(Option::as_ref).map(Arc::clone));
         let outputs: Option<Vec<_>> = outputs.collect();
         let outputs = outputs.ok_or_else(|| mismatch(op, "a root has no memory"))?;
 
         let mut bound = lock(&self.bound);
         if let Some(buffer) = &self.scalars {
-            gpu.write(op, buffer, bytemuck::cast_slice(scalars))?;
+            // Those beyond belong to what the compiler found nobody needs.
+            let read = scalars.get(..(buffer.bytes() / 4) as usize);
+            let read = read.ok_or_else(|| mismatch(op, format!("{} runtime scalars are too few", scalars.len())))?;
+            gpu.write(op, buffer, bytemuck::cast_slice(read))?;
         }
         if self.launches.is_empty() {
             return Ok(outputs);
@@ -179,13 +182,7 @@ impl Program {
     }
 
     /// The buffer of every slot; all of them are had before anything is recorded.
-    fn memory(
-        &self,
-        op: &str,
-        leaves: &[Arc<GpuBuffer>],
-        scalars: usize,
-        serial: u64,
-    ) -> Result<Vec<Option<Arc<GpuBuffer>>>> {
+    fn memory(&self, op: &str, leaves: &[Arc<GpuBuffer>], serial: u64) -> Result<Vec<Option<Arc<GpuBuffer>>>> {
         let plan = &self.plan;
         if leaves.len() != plan.leaves.len() {
             return Err(mismatch(op, format!("{} leaves for a plan of {}", leaves.len(), plan.leaves.len())));
@@ -204,14 +201,10 @@ impl Program {
                 Home::Temp(n) => temps.get(n).cloned(),
                 Home::Output => Some(self.gpu.allocate(op, slot.bytes(), serial)?),
             };
-            let needed = match slot.home {
-                Home::Scalars => scalars as u64 * 4,
-                _ => slot.bytes(),
-            };
             if let Some(buffer) = &buffer
-                && buffer.bytes() < needed
+                && buffer.bytes() < slot.bytes()
             {
-                return Err(mismatch(op, format!("{} bytes for a slot of {needed}", buffer.bytes())));
+                return Err(mismatch(op, format!("{} bytes for a slot of {}", buffer.bytes(), slot.bytes())));
             }
             slots.push(buffer);
         }
