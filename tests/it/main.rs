@@ -14,6 +14,8 @@ mod generate;
 mod gpu_late;
 #[cfg(feature = "gpu")]
 mod gpu_runtime;
+#[cfg(feature = "gpu")]
+mod gpu_slices;
 mod gradients;
 mod jax;
 mod kernels;

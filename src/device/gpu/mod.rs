@@ -14,10 +14,11 @@ pub mod pipeline;
 pub mod read;
 pub mod run;
 mod signal;
+pub mod slice;
 
 use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::compile::plan::{Limits, Target};
@@ -30,6 +31,7 @@ use fault::Faults;
 use health::Health;
 use memory::Pool;
 use pipeline::Pipelines;
+use slice::Pace;
 
 pub use memory::GpuBuffer;
 pub use run::Program;
@@ -52,6 +54,8 @@ pub struct Gpu {
     pipelines: Pipelines,
     faults: Arc<Faults>,
     in_flight: Mutex<VecDeque<Flight>>,
+    pace: Mutex<Pace>,
+    counts: [AtomicU64; 2],
 }
 
 /// By what the end of a submission is known.
@@ -102,6 +106,7 @@ impl Gpu {
     /// Takes over a device of wgpu; one that is not `ours` keeps its host's callbacks.
     fn wrap(device: wgpu::Device, queue: wgpu::Queue, ours: bool) -> Result<Device> {
         let info = device.adapter_info();
+        let pace = Pace::of(info.device_type);
         let limits = limits(&device.limits(), info.device_type);
         let health = Arc::new(Health::default());
         if ours {
@@ -119,6 +124,8 @@ impl Gpu {
             pipelines: Pipelines::default(),
             faults: Arc::new(faults),
             in_flight: Mutex::default(),
+            pace: Mutex::new(pace),
+            counts: Default::default(),
         });
         Ok(Device(Arc::new(GpuDevice {
             gpu,
@@ -162,6 +169,23 @@ impl Gpu {
     #[doc(hidden)]
     pub fn set_late(&self, late: bool) {
         self.health.set_late(late);
+    }
+
+    /// How fast the device is thought to be, and how long it may work without a break.
+    pub fn pace(&self) -> Pace {
+        *lock(&self.pace)
+    }
+
+    /// Has programs that are made from now on cut their work by `pace`, for tests.
+    #[doc(hidden)]
+    pub fn set_pace(&self, pace: Pace) {
+        *lock(&self.pace) = pace;
+    }
+
+    /// How many dispatches and submissions plans came to so far, for tests.
+    #[doc(hidden)]
+    pub fn counts(&self) -> [u64; 2] {
+        self.counts.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
     /// Submits `commands`; natively, waits until few enough submissions are under way.
