@@ -68,6 +68,31 @@ impl Device {
     }
 }
 
+impl Device {
+    /// Names a folder where this device keeps, from now on, what spares the next program time: that
+    /// the hand-written shaders passed their tests here, and the pipelines that the driver compiled.
+    ///
+    /// Nothing is kept unless a folder is named, and neither the folder nor what is in it changes a
+    /// result. It is made when it is not there; files that cannot be read, written or understood
+    /// are passed over in silence. The driver trusts a file of pipelines, so nobody who is not
+    /// trusted should be able to write there: the user's own cache folder is right, a shared
+    /// temporary one is not. Of a device that a host program shares only the tests are kept; the CPU
+    /// and browsers keep nothing.
+    ///
+    /// ```no_run
+    /// # use wgrad::prelude::*;
+    /// let device = Device::best();
+    /// device.set_cache_dir("/home/me/.cache/my-program");
+    /// ```
+    pub fn set_cache_dir(&self, path: impl AsRef<std::path::Path>) {
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = gpu::Gpu::of(self) {
+            return gpu.set_cache_dir(path.as_ref());
+        }
+        let _ = path;
+    }
+}
+
 impl Tensor {
     /// Computes the elements now and keeps them.
     ///

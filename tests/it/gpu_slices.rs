@@ -33,7 +33,7 @@ fn results(device: &Device) -> Vec<(&'static str, Tensor)> {
         ("scan", x.cumsum(0)),
         ("sort", x.sort(1, false).0),
         ("gather", table.index_select(0, &ids)),
-        ("scatter", x.scatter_add(1, &ids.reshape([150, 1]), &(&x.sum(1) * 9.0).reshape([150, 1]))),
+        ("scatter", x.scatter_add(1, &ids.reshape([150, 1]), (&x.sum(1) * 9.0).reshape([150, 1]))),
         ("normal", Tensor::normal([1000], &Tensor::key(1, device))),
         ("gradient", dx.clone()),
         ("other gradient", dw.clone()),

@@ -11,6 +11,8 @@ mod errors;
 mod fuzz;
 mod generate;
 #[cfg(feature = "gpu")]
+mod gpu_kept;
+#[cfg(feature = "gpu")]
 mod gpu_late;
 #[cfg(feature = "gpu")]
 mod gpu_runtime;

@@ -9,6 +9,8 @@ pub mod adapter;
 pub mod fault;
 pub mod health;
 pub mod interop;
+#[cfg(not(target_arch = "wasm32"))]
+mod keep;
 pub mod memory;
 pub mod pipeline;
 pub mod read;
@@ -47,6 +49,9 @@ pub struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
+    /// Whether it was opened here, and not shared by a host program.
+    #[cfg(not(target_arch = "wasm32"))]
+    ours: bool,
     limits: Limits,
     checked: AtomicBool,
     health: Arc<Health>,
@@ -56,6 +61,8 @@ pub struct Gpu {
     in_flight: Mutex<VecDeque<Flight>>,
     pace: Mutex<Pace>,
     counts: [AtomicU64; 2],
+    #[cfg(not(target_arch = "wasm32"))]
+    kept: Mutex<Option<Arc<keep::Kept>>>,
 }
 
 /// By what the end of a submission is known.
@@ -69,8 +76,8 @@ struct GpuDevice {
     gpu: Arc<Gpu>,
     programs: Cache<Program>,
     checks: Checks,
-    /// Whether the templates were tried on the device, or are being.
-    tried: AtomicBool,
+    /// Whether the templates passed their tests.
+    tested: AtomicBool,
 }
 
 impl Backend for GpuDevice {
@@ -93,9 +100,16 @@ impl Gpu {
         device.0.as_any().downcast_ref::<GpuDevice>().map(|handle| (&handle.gpu, &handle.programs))
     }
 
-    /// Notes whether the templates were tried on a device; true when they were not before.
-    pub(super) fn first_template(device: &Device, tried: bool) -> bool {
-        device.0.as_any().downcast_ref::<GpuDevice>().is_some_and(|handle| !handle.tried.swap(tried, Ordering::Relaxed))
+    /// Whether the templates passed their tests on a device.
+    pub(super) fn is_tested(device: &Device) -> bool {
+        device.0.as_any().downcast_ref::<GpuDevice>().is_some_and(|handle| handle.tested.load(Ordering::Relaxed))
+    }
+
+    /// Notes that they did.
+    pub(super) fn set_tested(device: &Device) {
+        if let Some(handle) = device.0.as_any().downcast_ref::<GpuDevice>() {
+            handle.tested.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Whether plans of a device are checked, and what came of it.
@@ -117,6 +131,8 @@ impl Gpu {
             device,
             queue,
             info,
+            #[cfg(not(target_arch = "wasm32"))]
+            ours,
             limits,
             checked: AtomicBool::new(false),
             health,
@@ -126,12 +142,14 @@ impl Gpu {
             in_flight: Mutex::default(),
             pace: Mutex::new(pace),
             counts: Default::default(),
+            #[cfg(not(target_arch = "wasm32"))]
+            kept: Mutex::default(),
         });
         Ok(Device(Arc::new(GpuDevice {
             gpu,
             programs: Cache::default(),
             checks: Checks::default(),
-            tried: AtomicBool::new(false),
+            tested: AtomicBool::new(false),
         })))
     }
 
@@ -158,6 +176,11 @@ impl Gpu {
     /// Compiles shaders from now on with the driver's bounds and loop checks, as tests do.
     pub fn set_checked(&self, checked: bool) {
         self.checked.store(checked, Ordering::Relaxed);
+    }
+
+    /// Whether shaders are compiled with the driver's checks.
+    pub(super) fn is_checked(&self) -> bool {
+        self.checked.load(Ordering::Relaxed)
     }
 
     /// Runs `f` and returns the first error the driver found in what it did.
@@ -281,6 +304,53 @@ impl Gpu {
     fn poll(&self, _: &str) -> Result<()> {
         Ok(())
     }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Gpu {
+    /// Keeps what outlives the program in the folder `path` from now on.
+    pub(super) fn set_cache_dir(&self, path: &std::path::Path) {
+        let kept = self.keep(path);
+        *lock(&self.kept) = Some(Arc::new(kept));
+    }
+
+    fn kept(&self) -> Option<Arc<keep::Kept>> {
+        lock(&self.kept).clone()
+    }
+
+    /// Whether an earlier program tested these shaders here.
+    pub(super) fn remembers(&self, texts: &str) -> bool {
+        self.kept().is_some_and(|kept| kept.holds("tested", texts))
+    }
+
+    /// Remembers that these shaders passed.
+    pub(super) fn remember(&self, texts: &str) {
+        self.kept().iter().for_each(|kept| kept.put("tested", texts));
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // A lost device has nothing to say.
+        if self.health.check("gpu").is_ok()
+            && let Some(kept) = self.kept()
+        {
+            kept.save();
+        }
+    }
+}
+
+/// A browser has no folders.
+#[cfg(target_arch = "wasm32")]
+impl Gpu {
+    pub(super) fn set_cache_dir(&self, _: &std::path::Path) {}
+
+    pub(super) fn remembers(&self, _: &str) -> bool {
+        false
+    }
+
+    pub(super) fn remember(&self, _: &str) {}
 }
 
 /// The limits of a device as plans know them.

@@ -88,6 +88,10 @@ impl Gpu {
         }
         let missing: Vec<(&Key, &str)> = missing.into_iter().collect();
         let made = self.compile_all(&missing)?;
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(kept) = self.kept().filter(|_| !made.is_empty()) {
+            kept.note(made.len());
+        }
         {
             let mut known = lock(&self.pipelines.0);
             for ((key, _), pipeline) in missing.into_iter().zip(made) {
@@ -117,6 +121,12 @@ impl Gpu {
     }
 
     fn compile(&self, (key, name): &(&Key, &str)) -> Result<Arc<Pipeline>> {
+        #[cfg(not(target_arch = "wasm32"))]
+        let kept = self.kept();
+        #[cfg(not(target_arch = "wasm32"))]
+        let cache = kept.as_ref().and_then(|kept| kept.pipelines());
+        #[cfg(target_arch = "wasm32")]
+        let cache = None;
         let raw = self.scoped(ErrorKind::Shader, name, || {
             let source = wgpu::ShaderSource::Wgsl(Cow::Borrowed(&key.text));
             let descriptor = wgpu::ShaderModuleDescriptor { label: Some(name), source };
@@ -147,7 +157,7 @@ impl Gpu {
                     // A user's checked shader may count on zeros; the emitter's never do.
                     zero_initialize_workgroup_memory: !key.unchecked,
                 },
-                cache: None,
+                cache,
             });
             Pipeline { raw, layout }
         })?;
