@@ -27,6 +27,8 @@ pub enum ErrorKind {
     Shader,
     /// A result disagrees with its definition.
     Verify,
+    /// A file cannot be read or written, or its bytes are not what they should be.
+    File,
 }
 
 /// An error: `op: fact, values at file:line:column`.
@@ -43,7 +45,7 @@ struct Inner {
 }
 
 /// `Result` with wgrad's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An error of `kind`: `op` is what was asked, `fact` what is wrong with it.

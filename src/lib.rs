@@ -9,6 +9,7 @@
 //! - [`Error`] is what reading gives where a formula was wrong: see [`Tensor::error`].
 //! - [`DType`] has the table of promotions, [`shape`] what may be given as dimensions and axes.
 //! - [`device::CustomKernel`] runs your own WGSL.
+//! - [`data`] reads datasets and makes batches; [`io`] reads and writes safetensors and NumPy's files.
 //! - [`mod@reference`] is the oracle, [`compile`] the compiler, both as libraries.
 
 pub mod dtype;
@@ -22,6 +23,9 @@ pub mod reference;
 
 pub mod compile;
 pub mod device;
+
+pub mod data;
+pub mod io;
 
 pub use device::explain;
 pub use device::realize::realize;

@@ -39,7 +39,7 @@ pub struct Node {
     pub dtype: DType,
     /// For `Op::Data` the number of the leaf, for `Op::Input` the number of the runtime scalar.
     pub leaf: usize,
-    /// The user's line; not part of a node's identity.
+    /// The user's line; part of a node's identity only where a run may have to name it.
     pub at: &'static Location<'static>,
 }
 
@@ -50,6 +50,7 @@ impl PartialEq for Node {
             && self.dtype == other.dtype
             && self.leaf == other.leaf
             && self.op == other.op
+            && self.faulting_line() == other.faulting_line()
     }
 }
 impl Eq for Node {}
@@ -60,6 +61,14 @@ impl Hash for Node {
         self.shape.dims().hash(h);
         self.dtype.hash(h);
         self.leaf.hash(h);
+        self.faulting_line().hash(h);
+    }
+}
+
+impl Node {
+    /// The line that an index out of range is reported with.
+    fn faulting_line(&self) -> Option<&'static Location<'static>> {
+        matches!(self.op, Op::Gather { .. } | Op::Scatter { .. }).then_some(self.at)
     }
 }
 

@@ -26,7 +26,8 @@ pub fn lower(graph: &Graph, schedule: &Schedule, limits: &Limits) -> Lowered {
     graph.roots.iter().for_each(|&r| needed[r as usize] = true);
     let mut out = Lowered { kernels: Vec::new(), scratch: Vec::new() };
     for (c, cluster) in schedule.clusters.iter().enumerate().rev() {
-        let wanted: Vec<Id> = cluster.parts.iter().copied().filter(|&p| needed[p as usize]).collect();
+        let read = |p: Id| needed[schedule.pieces.get(&p).map_or(p, |piece| piece.of) as usize];
+        let wanted: Vec<Id> = cluster.parts.iter().copied().filter(|&p| read(p)).collect();
         if wanted.is_empty() {
             continue;
         }
@@ -74,8 +75,8 @@ fn looped(graph: &Graph, schedule: &Schedule, c: u32, cluster: &Cluster, wanted:
             (Space::Product(p), _) => (first(part_values(&mut e, graph, space, part)), p.position.clone(), true),
             _ => (first(part_values(&mut e, graph, space, part)), Lin::var(O, node.shape.numel()), false),
         };
-        let buffer = e.buffer(part as usize, node.dtype, node.shape.numel(), Access::Write);
-        stores.push(Store { buffer, index, value, each_element });
+        let (buffer, offset) = place(&mut e, graph, schedule, part, Access::Write);
+        stores.push(Store { buffer, index: index.offset(offset), value, each_element });
     }
 
     e.kernel.kind = match space {
@@ -94,6 +95,14 @@ fn looped(graph: &Graph, schedule: &Schedule, c: u32, cluster: &Cluster, wanted:
         Space::Solo => e.kernel.kind.clone(),
     };
     e.kernel
+}
+
+/// The buffer that a part is written to, and where in it its first element lies.
+fn place(e: &mut Express<'_>, graph: &Graph, schedule: &Schedule, part: Id, access: Access) -> (usize, i64) {
+    let piece = schedule.pieces.get(&part);
+    let (whole, offset) = piece.map_or((part, 0), |piece| (piece.of, piece.offset as i64));
+    let node = graph.node(whole);
+    (e.buffer(whole as usize, node.dtype, node.shape.numel(), access), offset)
 }
 
 /// The reductions that the stores use, directly or through each other, renumbered.
@@ -170,8 +179,8 @@ fn solo(
             let n = dims[*axis];
             let at = line(*axis, Lin::var(I, n));
             let value = e.value(node.src[0], &at, None);
-            let buffer = e.buffer(id as usize, node.dtype, node.shape.numel(), Access::Write);
-            let store = Store { buffer, index: flatten(dims, &at), value, each_element: true };
+            let (buffer, offset) = place(&mut e, graph, schedule, id, Access::Write);
+            let store = Store { buffer, index: flatten(dims, &at).offset(offset), value, each_element: true };
             let lines = node.shape.numel() / n;
             e.kernel.kind = Kind::Scan(kernel::Scan { lines, n, kind: *kind, value, store });
             vec![e.kernel]
@@ -185,7 +194,7 @@ fn solo(
             let from = line(*axis, Lin::var(J, updates));
             let index = e.value(node.src[1], &from, None);
             let value = e.value(node.src[2], &from, None);
-            let out = e.buffer(id as usize, node.dtype, node.shape.numel(), Access::ReadWrite);
+            let (out, offset) = place(&mut e, graph, schedule, id, Access::ReadWrite);
             let scatter = kernel::Scatter {
                 lines: node.shape.numel() / n,
                 axis: n,
@@ -195,7 +204,7 @@ fn solo(
                 index,
                 value,
                 out,
-                out_index: flatten(dims, &at),
+                out_index: flatten(dims, &at).offset(offset),
             };
             e.kernel.kind = Kind::Scatter(scatter);
             vec![e.kernel]

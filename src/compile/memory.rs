@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use crate::compile::graph::{Graph, Id};
-use crate::compile::kernel::{Access, Kernel};
+use crate::compile::kernel::{Access, Expr, Kernel, Kind, Store};
 use crate::compile::lower::{Lowered, is_scalars};
 use crate::compile::plan::{Home, Plan, Slot, Step};
 use crate::dtype::DType;
@@ -104,10 +104,10 @@ fn take(allocations: &mut Vec<u64>, free: &mut Vec<usize>, bytes: u64) -> usize 
     }
 }
 
-/// Bytes moved and operations done by a kernel, by prediction: each buffer once.
+/// Bytes moved and operations done by a kernel, by prediction: what it reads once, what it stores.
 fn cost(kernel: &Kernel) -> (u64, u64) {
-    use crate::compile::kernel::{Expr, Kind};
-    let bytes = kernel.buffers.iter().map(|b| (b.numel * b.dtype.bytes()) as u64).sum();
+    let buffers = kernel.buffers.iter().enumerate();
+    let bytes = buffers.map(|(k, b)| (touched(kernel, k).min(b.numel) * b.dtype.bytes()) as u64).sum();
     let operations = kernel.body.iter().filter(|e| matches!(e, Expr::Scalar { .. })).count() as u64;
     let (elements, each) = match &kernel.kind {
         Kind::Loop(l) => ([l.outer, l.inner, 1], operations + l.reduces.len() as u64),
@@ -119,6 +119,26 @@ fn cost(kernel: &Kernel) -> (u64, u64) {
     // Two tensors of 2^32 elements have more products than 64 bits count.
     let flops = elements.iter().fold(each, |n, &m| n.saturating_mul(m as u64));
     (bytes, flops)
+}
+
+/// Elements of buffer `k` that a kernel touches at most; of a concat it may write only its piece.
+fn touched(kernel: &Kernel, k: usize) -> usize {
+    let stores = |stores: &[Store], each: usize, row: usize| {
+        let mut own = stores.iter().filter(|store| store.buffer == k).peekable();
+        own.peek()?;
+        Some(own.map(|store| if store.each_element { each } else { row }).sum())
+    };
+    let found = match &kernel.kind {
+        Kind::Loop(l) => stores(&l.stores, l.outer.saturating_mul(l.inner), l.outer),
+        Kind::Dot(d) => {
+            let each = d.batch.saturating_mul(d.m).saturating_mul(d.n);
+            stores(&d.stores, each, each)
+        }
+        Kind::Scatter(s) if s.out == k => Some(s.lines * s.axis),
+        Kind::Scan(s) => stores(std::slice::from_ref(&s.store), s.lines * s.n, s.lines),
+        Kind::Scatter(_) | Kind::Sort(_) | Kind::Custom(_) => None,
+    };
+    found.unwrap_or(usize::MAX)
 }
 
 /// The dtype of the runtime scalars' slot.

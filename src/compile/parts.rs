@@ -4,6 +4,8 @@
 //! computing it again wherever it is used would cost more than storing it once. The costs are
 //! rough counts of operations; which cluster a part lands in decides later whether it is stored.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::compile::graph::{Graph, Id};
 use crate::compile::plan::Limits;
 use crate::compile::schedule::windows;
@@ -19,6 +21,17 @@ const INLINE_MAX: u32 = 96;
 pub struct Parts {
     /// Whether each node is a part.
     pub part: Vec<bool>,
+    /// Where parts lie that are written into their place in a concat, so that it costs nothing.
+    pub pieces: HashMap<Id, Piece>,
+}
+
+/// A range of a concat that is never computed by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The concat.
+    pub of: Id,
+    /// The first element of the range.
+    pub offset: usize,
 }
 
 /// Whether a kernel must be built around the node.
@@ -134,6 +147,8 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
         size: vec![0; n],
         reads: vec![0; n],
         hero_below: vec![false; n],
+        pieces: HashMap::new(),
+        whole: HashSet::new(),
     };
     for &root in &graph.roots {
         p.part[root as usize] = !matches!(graph.node(root).op, Op::Data);
@@ -144,6 +159,9 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
         let node = graph.node(id);
         if let Some(compared) = extreme_of(graph, id) {
             p.store(compared, limits);
+        }
+        if p.assemble(id, &users) {
+            continue;
         }
         p.demand(id, &users, limits);
         p.sum(id, limits);
@@ -174,13 +192,13 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
             p.sum(id, limits);
         }
     }
-    Parts { part: p.part }
+    Parts { part: p.part, pieces: p.pieces }
 }
 
 /// The parts and leaves that node `id` reads, through what is inlined.
 pub fn operands(graph: &Graph, parts: &Parts, id: Id) -> Vec<Id> {
     let mut found = Vec::new();
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     let mut open: Vec<Id> = graph.node(id).src.clone();
     while let Some(x) = open.pop() {
         if !seen.insert(x) {
@@ -207,9 +225,65 @@ struct Choice<'g> {
     reads: Vec<u32>,
     /// Whether a hero's result is read without being stored for its own sake.
     hero_below: Vec<bool>,
+    pieces: HashMap<Id, Piece>,
+    /// The concats that have pieces.
+    whole: HashSet<Id>,
 }
 
 impl Choice<'_> {
+    /// Whether `id` is a concat whose operands are better written into their places in it: they
+    /// follow one another in memory, nobody else reads them, and most are stored anyway.
+    fn assemble(&mut self, id: Id, users: &[u32]) -> bool {
+        let graph = self.graph;
+        let node = graph.node(id);
+        let Op::Concat { axis } = node.op else { return false };
+        if node.dtype.bytes() < 4 || node.shape.numel() == 0 || node.shape.dims()[..axis].iter().any(|&n| n != 1) {
+            return false;
+        }
+        let alone = |x: Id| users[x as usize] == 1 && !graph.roots.contains(&x) && !self.pieces.contains_key(&x);
+        let computes = |x: Id| !matches!(graph.node(x).op, Op::Data | Op::ArgSort { .. } | Op::Custom(_));
+        let mut pieces: Vec<(Id, usize)> = Vec::new();
+        let (mut offset, mut stored) = (0, 0);
+        for &s in &node.src {
+            let (start, numel) = (offset, graph.node(s).shape.numel());
+            offset += numel;
+            if numel == 0 {
+                continue;
+            }
+            // A reshape of what nobody else reads leaves it where it is.
+            let mut x = s;
+            while alone(x) && matches!(graph.node(x).op, Op::Reshape) && alone(graph.src(x, 0)) {
+                x = graph.src(x, 0);
+            }
+            let x = if computes(x) { x } else { s };
+            if !(alone(x) && computes(x)) || pieces.iter().any(|&(known, _)| known == x) {
+                return false;
+            }
+            if is_hero(graph, x) || self.part[x as usize] || self.hero_below[x as usize] {
+                stored += numel;
+            }
+            pieces.push((x, start));
+        }
+        if 2 * stored < node.shape.numel() {
+            return false;
+        }
+        for (x, offset) in pieces {
+            if self.whole.remove(&x) {
+                // Pieces of a piece are pieces of the whole.
+                self.part[x as usize] = false;
+                for piece in self.pieces.values_mut().filter(|piece| piece.of == x) {
+                    *piece = Piece { of: id, offset: offset + piece.offset };
+                }
+            } else {
+                self.part[x as usize] = true;
+                self.pieces.insert(x, Piece { of: id, offset });
+            }
+        }
+        self.part[id as usize] = true;
+        self.whole.insert(id);
+        true
+    }
+
     /// Whether node `x` is read from a buffer anyway, or is nothing to read.
     fn settled(&self, x: Id) -> bool {
         self.part[x as usize]

@@ -8,11 +8,13 @@
 //!
 //! `parts` chooses the parts, this file groups them, `lower` makes the kernels.
 
+use std::collections::HashMap;
+
 use crate::compile::express::{Express, View};
 use crate::compile::graph::{Graph, Id};
 use crate::compile::index::{Lin, flatten, unflatten};
 use crate::compile::kernel::{self, I, J, K, Kind, O};
-use crate::compile::parts;
+use crate::compile::parts::{self, Piece};
 use crate::compile::plan::{Limits, Target};
 use crate::graph::op::Op;
 use crate::shape::{AxisSet, Shape};
@@ -74,22 +76,35 @@ pub struct Schedule {
     pub clusters: Vec<Cluster>,
     /// The cluster of each node that is a part.
     pub of: Vec<Option<u32>>,
+    /// Parts that are written into their place in a concat, which has no cluster.
+    pub pieces: HashMap<Id, Piece>,
+    /// The pieces of each such concat.
+    assembled: HashMap<Id, Vec<Id>>,
 }
 
 /// Groups the parts of `graph` into clusters. Which parts will be stored is only known at the end;
 /// a `careful` schedule takes it that all will, so that no kernel binds too many buffers.
 pub fn schedule(graph: &Graph, limits: &Limits, careful: bool) -> Schedule {
     let chosen = parts::choose(graph, limits);
-    let mut s = Schedule { clusters: Vec::new(), of: vec![None; graph.nodes.len()] };
+    let mut assembled: HashMap<Id, Vec<Id>> = HashMap::new();
+    chosen.pieces.iter().for_each(|(&x, piece)| assembled.entry(piece.of).or_default().push(x));
+    let pieces = chosen.pieces.clone();
+    let mut s = Schedule { clusters: Vec::new(), of: vec![None; graph.nodes.len()], pieces, assembled };
     let mut readers: Vec<Vec<u32>> = vec![Vec::new(); graph.nodes.len()];
     for id in (0..graph.nodes.len() as Id).filter(|&id| chosen.part[id as usize]) {
+        if s.assembled.contains_key(&id) {
+            continue;
+        }
         let own = own_space(graph, id);
         let near = parts::operands(graph, &chosen, id);
         let mut candidates: Vec<u32> = near.iter().filter_map(|&x| s.of[x as usize]).collect();
         candidates.sort_unstable();
         candidates.dedup();
         candidates.reverse();
-        let before = s.before(&candidates);
+        // A concat is there when all of its pieces are.
+        let whole: Vec<u32> =
+            near.iter().filter_map(|x| s.assembled.get(x)).flatten().filter_map(|&x| s.of[x as usize]).collect();
+        let before = s.before(&[&candidates[..], &whole].concat());
         let siblings: Vec<u32> = near
             .iter()
             .filter(|&&x| graph.node(x).shape.numel() >= graph.node(id).shape.numel().max(2))
@@ -100,8 +115,9 @@ pub fn schedule(graph: &Graph, limits: &Limits, careful: bool) -> Schedule {
         candidates.extend(siblings);
         let joined = candidates.iter().enumerate().find_map(|(k, &c)| {
             // Joining may not make a cluster wait for its own result.
-            let cyclic = candidates[..n_direct].iter().any(|&d| d != c && has(&s.clusters[d as usize].before, c));
-            if cyclic {
+            let waits = |d: u32| has(&s.clusters[d as usize].before, c);
+            let cyclic = candidates[..n_direct].iter().any(|&d| d != c && waits(d));
+            if cyclic || whole.iter().any(|&d| d == c || waits(d)) {
                 return None;
             }
             let space = merge(graph, limits, &s.clusters[c as usize], &own, id, k < n_direct)?;
@@ -247,6 +263,12 @@ impl Schedule {
         if bindings + written + faults > limits.buffers_max {
             return None;
         }
+        // No kernel reads the concat that it writes a piece of.
+        let own_piece =
+            |p: &Id| self.pieces.get(p).is_some_and(|p| e.kernel.buffers.iter().any(|b| b.slot as Id == p.of));
+        if parts.iter().any(own_piece) {
+            return None;
+        }
         let reads = e.kernel.buffers.iter().map(|b| b.slot as Id).collect();
         // A packed element shares words with its neighbours: rows must lie in one piece, in whole words.
         let packed = |p: &Id| graph.node(*p).dtype.bytes() < 4;
@@ -269,7 +291,7 @@ impl Schedule {
     /// How cluster `c`, running over `space` with `parts`, sees node `x`.
     pub fn view(&self, graph: &Graph, x: Id, c: u32, space: &Space, parts: &[Id]) -> Option<View> {
         let node = graph.node(x);
-        if matches!(node.op, Op::Data) {
+        if matches!(node.op, Op::Data) || self.assembled.contains_key(&x) {
             return Some(View::Stored);
         }
         let here = self.of[x as usize] == Some(c) || (self.of[x as usize].is_none() && parts.last() == Some(&x));
@@ -320,7 +342,7 @@ impl Schedule {
         let of = self.of.iter().map(|c| c.map(|c| place[c as usize])).collect();
         let clusters = order.iter().map(|&c| self.clusters[c as usize].clone()).collect();
         let _ = graph;
-        Schedule { clusters, of }
+        Schedule { clusters, of, ..self }
     }
 }
 

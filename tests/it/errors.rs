@@ -365,6 +365,10 @@ fn indices_out_of_range_name_their_word() {
     );
     // The error comes once; the elements are there, 0 where there is none.
     assert_eq!(y.to_vec::<f32>().unwrap(), [2.0, 0.0]);
+    // The same graph from elsewhere has a plan already, but names its own line.
+    let z = x.index_select(0, &Tensor::new([1, 2], &cpu()));
+    let line = z.to_vec::<f32>().expect_err("an index out of range").location().map(|at| at.line());
+    assert_eq!(line, Some(line!() - 2));
 }
 
 #[test]

@@ -106,6 +106,36 @@ fn an_mlp_step_takes_few_kernels() {
     kernels(&roots, 13);
 }
 
+/// The same step over slabs: weights are slices of one tensor, gradients are put together in another.
+#[test]
+fn a_concat_of_what_is_stored_anyway_costs_nothing() {
+    let x = data(&[32, 784]);
+    let ids = Tensor::arange(0, 32, 1, &Device::cpu()) % 10;
+    ids.realize().unwrap();
+    let shapes: [&[usize]; 6] = [&[784, 512], &[512], &[512, 256], &[256], &[256, 10], &[10]];
+    let total = shapes.iter().map(|dims| dims.iter().product::<usize>()).sum();
+    let [slab, m, v] = [0; 3].map(|_| data(&[total]).tracked());
+    let mut start = 0;
+    let weights = shapes.map(|dims| {
+        let n: usize = dims.iter().product();
+        start += n;
+        slab.slice_axis(0, start - n..start, 1).reshape(dims)
+    });
+    let h = (x.matmul(&weights[0]) + &weights[1]).relu();
+    let h = (h.matmul(&weights[2]) + &weights[3]).relu();
+    let loss = (h.matmul(&weights[4]) + &weights[5]).cross_entropy(&ids);
+    let grads = loss.grad(&weights.iter().collect::<Vec<_>>());
+    let flat: Vec<Tensor> = grads.iter().map(|g| g.reshape(-1)).collect();
+    let g = Tensor::cat(&flat.iter().collect::<Vec<_>>(), 0);
+    let g = &g * (&g * &g).sum(..).rsqrt().minimum(1.0);
+    let rate = Tensor::input(1e-3, &Device::cpu());
+    let m = m * 0.9 + &g * 0.1;
+    let v = v * 0.999 + &g * &g * 0.001;
+    let slab = &slab * (1.0 - &rate * 0.01) - &rate * &m / (v.sqrt() + 1e-8);
+    // As above, two for the norm, one for the update.
+    kernels(&[&loss, &slab, &m, &v], 16);
+}
+
 #[test]
 fn a_gpt_block_takes_few_kernels() {
     let (b, t, c, heads) = (2, 8, 16, 4);

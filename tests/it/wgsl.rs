@@ -365,7 +365,12 @@ fn the_files_as_they_stand() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|e| e == "wgsl") {
-                judge(&path.display().to_string(), &format!("{before}{}", std::fs::read_to_string(&path).unwrap()));
+                let text = std::fs::read_to_string(&path).unwrap();
+                // Some take the logarithm of another file.
+                let uses_ln = text.contains("ln_(") || text.contains("log2_(");
+                let ln =
+                    if uses_ln && !path.ends_with("ln.wgsl") { include_str!("../../shaders/lib/ln.wgsl") } else { "" };
+                judge(&path.display().to_string(), &format!("{before}{ln}{text}"));
                 n += 1;
             }
         }

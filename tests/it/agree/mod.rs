@@ -25,7 +25,8 @@ fn on(devices: &[Device], what: &str, build: &dyn Fn(&mut Leaves<'_>) -> Vec<Ten
         let case = |device: &Device| {
             let mut leaves = Leaves { rng: Rng::new(what.len() as u64), device, floats: Vec::new() };
             let roots = build(&mut leaves);
-            let roots = roots.into_iter().enumerate().filter(|(k, _)| (k + what.len()) % apart(shades, *k) == 0);
+            let roots =
+                roots.into_iter().enumerate().filter(|(k, _)| (k + what.len()).is_multiple_of(apart(shades, *k)));
             Case::new(roots.map(|(_, root)| root).collect(), leaves.floats)
         };
         agree(what, &how, &case).check();

@@ -86,7 +86,7 @@ fn packed_sizes() {
             let mut roots = Vec::new();
             for n in (1..10).chain([63, 64, 65, 257]) {
                 let x = leaves.of(dtype, &[n], -4.0..4.0);
-                roots.push(x.eq(&x.flip(0)));
+                roots.push(x.eq(x.flip(0)));
                 roots.push(x.slice_axis(0, n / 2..n, 1));
                 roots.push(Tensor::cat(&[&x.slice_axis(0, 0..n.div_ceil(2), 1), &x], 0));
                 let rows = leaves.of(dtype, &[3, n], -4.0..4.0);
@@ -276,6 +276,39 @@ fn convolutions() {
     }
 }
 
+/// Results of every kind of kernel, written into their places in what they are joined to: also
+/// twice, by one kernel two of them, in joins of joins, and some that others read as well.
+#[test]
+fn joins_of_results() {
+    everywhere("joins of results", &|leaves| {
+        let x = leaves.of(DType::F32, &[6, 5], -2.0..2.0);
+        let z = leaves.of(DType::F32, &[5, 7], -2.0..2.0);
+        let at = leaves.index(&[3, 5], 6);
+        let product = || x.matmul(&z);
+        let flat = |x: &Tensor| x.reshape(-1);
+        let sums = [&x.sum(0), &(&x * 2.0).sum(0)];
+        let scan = x.cumsum(1);
+        let scattered = Tensor::zeros([6, 5], leaves.device).scatter_add(0, &at, x.slice_axis(0, 0..3, 1));
+        let shared = product().exp();
+        let all: Vec<Tensor> =
+            [&product(), &x.t().matmul(&x), &scan, &scattered, &x.sin(), &x.max(1)].map(flat).into_iter().collect();
+        let all = Tensor::cat(&[&all[..], &sums.map(flat)].concat(), 0);
+        vec![
+            Tensor::cat(&sums, 0).sum(..),
+            Tensor::cat(&[&product(), &product(), &x.matmul(&z.sin())], 0),
+            Tensor::cat(&[&product(), &shared], 0) * 2.0,
+            shared.sum(..),
+            (&all * &all).sum(..).rsqrt() * &all,
+            Tensor::cat(&[&all, &all.sum(..).reshape(1)], 0),
+            Tensor::cat(
+                &[&flat(&product()), &Tensor::ones([3], leaves.device), &x.slice_axis(1, 0..1, 1).reshape(-1)],
+                0,
+            ),
+            Tensor::cat(&[&product().reshape([1, 6, 7]), &Tensor::zeros([0, 6, 7], leaves.device)], 0),
+        ]
+    });
+}
+
 // ---- indexed
 
 #[test]
@@ -402,7 +435,7 @@ fn random_bits() {
         let key = Tensor::key(42, leaves.device);
         let mut roots = Vec::new();
         for n in [1, 2, 3, 7, 64, 1001] {
-            let key = key.fold_in(n as i32);
+            let key = key.fold_in(n);
             roots.extend([Tensor::bits(n, &key), Tensor::uniform([3, n], &key), Tensor::normal(n, &key)]);
             roots.push(Tensor::bits([2, n], &key).slice_axis(1, n / 2..n, 1));
         }

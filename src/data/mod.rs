@@ -1,0 +1,41 @@
+//! Datasets, readers of their files, and the loader that makes batches of them.
+//!
+//! | I have | |
+//! |---|---|
+//! | arrays in memory | [`TensorDataset`] |
+//! | the MNIST family | [`mnist`], [`read_idx`] |
+//! | CIFAR-10 or CIFAR-100, the binary version | [`read_cifar`] |
+//! | a table | [`Csv`] |
+//! | text | [`ByteTokenizer`], [`Bpe`], [`TokenDataset`] |
+//! | something else | a [`Dataset`] of my own |
+//!
+//! A [`Loader`] shuffles, batches and prefetches any of them; the same seed gives the same batches,
+//! whatever the number of workers.
+//!
+//! Files are untrusted: whatever their bytes are, reading gives a dataset or an
+//! [`Error`](crate::Error) that names file and place. Knows no modules and no optimizers.
+
+mod array;
+mod bpe;
+
+mod cifar;
+mod csv;
+
+mod dataset;
+mod hash;
+mod idx;
+mod loader;
+mod order;
+mod text;
+
+pub use array::Array;
+pub use bpe::Bpe;
+
+pub use cifar::{CifarKind, cifar_from_bytes, read_cifar};
+
+pub use csv::{Csv, CsvOptions};
+pub use dataset::{Dataset, Map, Sample, Subset, TensorDataset, random_split};
+pub use hash::FileHash;
+pub use idx::{idx_from_bytes, mnist, read_idx};
+pub use loader::{Batch, Epoch, Loader, Position};
+pub use text::{ByteTokenizer, TokenDataset, Tokenizer};
