@@ -1,6 +1,7 @@
 //! What comes late: results that are asked for ahead, errors of the driver, and waiting for neither.
 
 use pollster::block_on;
+use wgrad::device::CustomKernel;
 use wgrad::device::gpu::Gpu;
 use wgrad::prelude::*;
 use wgrad::{ErrorKind, wgpu};
@@ -107,4 +108,51 @@ fn a_lost_device_is_not_ready() {
     Gpu::of(&device).expect("a GPU").wgpu().0.destroy();
     assert!(x.try_item::<f32>().is_err_and(|error| error.kind() == ErrorKind::Lost));
     assert!(block_on(device.ready()).is_err_and(|error| error.kind() == ErrorKind::Lost));
+}
+
+/// A shader that a browser refuses after it was compiled, used, and run.
+#[test]
+fn a_late_error_comes_out_at_the_next_read() {
+    let Some(device) = own_gpu() else { return println!("not run: there is no adapter") };
+    let gpu = Gpu::of(&device).expect("a GPU");
+    gpu.set_late(true);
+    let before = Tensor::new([1.0, 2.0], &device) * 2.0;
+    before.realize().expect("a run");
+    // Natively `build` finds most faults, but it does not know the device's limits.
+    let text = format!(
+        "@group(0) @binding(0) var<storage, read> x: array<f32>;
+        @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+        @compute @workgroup_size({0}, {0}) fn main(@builtin(global_invocation_id) id: vec3<u32>) {{ y[id.x] = x[id.x]; }}",
+        1 << 14
+    );
+    let kernel = CustomKernel::new("greedy", text).build().expect("valid as far as one can tell");
+    let x = Tensor::new([1.0, 2.0], &device);
+    let result = || kernel.call(&[&x], |x| vec![&x[0] * 1.0]).remove(0);
+    let y = result();
+    y.realize().expect("nothing is known yet");
+    let sum = y.sum(..) + 1.0;
+    sum.realize().expect("nothing is known yet");
+    for _ in 0..2 {
+        for (n, error) in [
+            y.to_vec::<f32>().err(),
+            block_on(y.read::<f32>()).err(),
+            awaited(&sum).err(),
+            (&sum * 2.0).realize().err(),
+            result().realize().err(),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let error = error.unwrap_or_else(|| panic!("way {n}: an error, never stale numbers"));
+            assert_eq!((error.kind(), error.op()), (ErrorKind::Shader, "greedy"), "{error}");
+        }
+    }
+    assert_eq!(before.to_vec::<f32>().expect("from before"), [2.0, 4.0]);
+    let after = &x * 3.0;
+    assert_eq!(after.to_vec::<f32>().expect("the device lives on"), [3.0, 6.0]);
+    // Without the delay, the error comes at once.
+    gpu.set_late(false);
+    let Some(prompt) = own_gpu() else { return };
+    let error = kernel.call(&[&x.to_device(&prompt)], |x| vec![&x[0] * 1.0])[0].realize().expect_err("at once");
+    assert_eq!((error.kind(), error.op()), (ErrorKind::Shader, "greedy"), "{error}");
 }

@@ -52,8 +52,13 @@ struct Pending {
     serial: u64,
     kind: ErrorKind,
     op: String,
+    /// Who else is told.
+    verdict: Option<Verdict>,
     scope: Pin<Box<dyn Future<Output = Option<wgpu::Error>> + Send>>,
 }
+
+/// What is known against something that is used again and again; empty while nothing is.
+pub type Verdict = Arc<OnceLock<Error>>;
 
 impl Health {
     /// Notes what the device reports by itself; only for devices that have no other owner.
@@ -101,8 +106,21 @@ impl Health {
     /// Runs `f` and returns the first error the driver found in it; one that is not known yet is
     /// kept for [`Health::settle`].
     pub fn scoped<R>(&self, device: &wgpu::Device, kind: ErrorKind, op: &str, f: impl FnOnce() -> R) -> Result<R> {
+        self.judged(device, kind, op, None, f)
+    }
+
+    /// As [`Health::scoped`], for what is made now and used later: an error that comes late is
+    /// also left in `verdict`, and condemns no write from before.
+    pub fn judged<R>(
+        &self,
+        device: &wgpu::Device,
+        kind: ErrorKind,
+        op: &str,
+        verdict: Option<&Verdict>,
+        f: impl FnOnce() -> R,
+    ) -> Result<R> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
-        let serial = self.now();
+        let serial = self.now() + u64::from(verdict.is_some());
         let scopes = [Validation, OutOfMemory, Internal].map(|filter| device.push_error_scope(filter));
         let result = f();
         let mut found = None;
@@ -114,7 +132,7 @@ impl Health {
             };
             match known {
                 Poll::Ready(error) => found = found.or(error),
-                Poll::Pending => self.keep(Pending { serial, kind, op: op.into(), scope }),
+                Poll::Pending => self.keep(Pending { serial, kind, op: op.into(), verdict: verdict.cloned(), scope }),
             }
         }
         match found {
@@ -143,9 +161,13 @@ impl Health {
         let waker = Waker::from(Arc::clone(&self.waiters));
         let mut context = Context::from_waker(&waker);
         let mut pending = lock(&self.pending);
-        pending.retain_mut(|Pending { serial, kind, op, scope }| match scope.as_mut().poll(&mut context) {
+        pending.retain_mut(|Pending { serial, kind, op, verdict, scope }| match scope.as_mut().poll(&mut context) {
             Poll::Ready(error) => {
-                error.into_iter().for_each(|error| self.fail(*serial, describe(*kind, op, error)));
+                if let Some(error) = error.map(|error| describe(*kind, op, error)) {
+                    // The first one stays.
+                    verdict.iter().for_each(|verdict| drop(verdict.set(error.clone())));
+                    self.fail(*serial, error);
+                }
                 false
             }
             Poll::Pending => true,
@@ -179,11 +201,13 @@ impl Health {
     }
 
     fn fail(&self, serial: u64, error: Error) {
-        let now = self.now();
+        let now = self.now().max(serial);
         let mut failures = lock(&self.failures);
         let full = failures.len() >= FAILURES_MAX;
         match failures.last_mut() {
-            Some(last) if full || last.serials.contains(&serial) => last.serials = *last.serials.start()..=now,
+            Some(last) if full || last.serials.contains(&serial) => {
+                last.serials = *last.serials.start()..=now.max(*last.serials.end());
+            }
             _ => failures.push(Failure { serials: serial..=now, error }),
         }
     }

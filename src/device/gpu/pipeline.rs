@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::compile::shader::Shader;
+use crate::device::gpu::health::Verdict;
 use crate::device::gpu::{Gpu, lock, mismatch};
 use crate::error::{ErrorKind, Result};
 
@@ -33,6 +34,15 @@ pub struct Pipeline {
     pub raw: wgpu::ComputePipeline,
     /// What it binds in group 0.
     pub layout: wgpu::BindGroupLayout,
+    /// What a browser says about it after it was made.
+    verdict: Verdict,
+}
+
+impl Pipeline {
+    /// The error of a shader that the driver refused, once that is known.
+    pub fn check(&self) -> Result<()> {
+        self.verdict.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
 }
 
 /// The pipelines of a device.
@@ -127,7 +137,8 @@ impl Gpu {
         let cache = kept.as_ref().and_then(|kept| kept.pipelines());
         #[cfg(target_arch = "wasm32")]
         let cache = None;
-        let raw = self.scoped(ErrorKind::Shader, name, || {
+        let verdict = Verdict::default();
+        let made = self.health.judged(&self.device, ErrorKind::Shader, name, Some(&verdict), || {
             let source = wgpu::ShaderSource::Wgsl(Cow::Borrowed(&key.text));
             let descriptor = wgpu::ShaderModuleDescriptor { label: Some(name), source };
             let module = match key.unchecked {
@@ -159,12 +170,13 @@ impl Gpu {
                 },
                 cache,
             });
-            Pipeline { raw, layout }
-        })?;
+            (raw, layout)
+        });
+        let (raw, layout) = made?;
         if let Some(tell) = OBSERVER.get() {
             tell(&key.text);
         }
-        Ok(Arc::new(raw))
+        Ok(Arc::new(Pipeline { raw, layout, verdict }))
     }
 }
 

@@ -156,6 +156,7 @@ impl Program {
     pub fn run(&self, op: &str, leaves: &[Arc<GpuBuffer>], scalars: &[u32]) -> Result<Vec<Arc<GpuBuffer>>> {
         let gpu = &self.gpu;
         gpu.health.check(op)?;
+        self.launches.iter().try_for_each(|launch| launch.pipeline.check())?;
         let serial = gpu.health.begin();
         let slots = self.memory(op, leaves, serial)?;
         let outputs = self.plan.outputs.iter().map(|&slot| slots.get(slot).and_then(Option::as_ref).map(Arc::clone));
