@@ -148,6 +148,9 @@ fn a_late_error_comes_out_at_the_next_read() {
         }
     }
     assert_eq!(before.to_vec::<f32>().expect("from before"), [2.0, 4.0]);
+    // What was written before the error was known is condemned with it, the copy of `x` too.
+    assert!((&x * 3.0).realize().is_err());
+    let x = Tensor::new([1.0, 2.0], &device);
     let after = &x * 3.0;
     assert_eq!(after.to_vec::<f32>().expect("the device lives on"), [3.0, 6.0]);
     // Without the delay, the error comes at once.
