@@ -24,6 +24,8 @@ pub mod reference;
 pub mod compile;
 pub mod device;
 
+pub mod params;
+
 pub mod data;
 pub mod io;
 
@@ -39,6 +41,7 @@ pub use ops::loss::{ClassOptions, Reduce};
 pub use ops::pad::PadMode;
 pub use ops::pool::PoolOptions;
 pub use ops::upsample::Upsample;
+pub use params::{Gradients, Init, Param, Params, Pass};
 pub use shape::{Shape, keepdim};
 #[cfg(feature = "gpu")]
 pub use wgpu;
@@ -47,4 +50,5 @@ pub use wgpu;
 pub mod prelude {
     pub use crate::{AttentionOptions, ClassOptions, ConvOptions, PadMode, PoolOptions, Reduce, Upsample};
     pub use crate::{DType, Device, Error, Number, Shape, Tensor, keepdim};
+    pub use crate::{Gradients, Init, Param, Params, Pass};
 }

@@ -101,6 +101,16 @@ pub enum Op {
     Custom(CustomCall),
 }
 
+impl Op {
+    /// Whether the result is its operand seen in another way: nothing is computed.
+    pub fn is_view(&self) -> bool {
+        matches!(
+            self,
+            Op::Reshape | Op::Permute(_) | Op::Expand | Op::Slice(_) | Op::Flip(_) | Op::Detach | Op::Tracked
+        )
+    }
+}
+
 /// An [`Error`] inside a node; all faults are alike to hash and equality.
 #[derive(Clone, Debug)]
 pub struct Fault(pub Error);

@@ -2,6 +2,7 @@
 //!
 //! Knows how a node is made, kept and dropped; not what its op means.
 
+use std::collections::{HashMap, HashSet};
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -223,6 +224,42 @@ impl Tensor {
         };
         // Dropped outside the lock: an operand's own drop may be long.
         drop(src);
+    }
+}
+
+impl Tensor {
+    /// The tensors below `roots` that somebody else still holds, and that are worth computing along
+    /// with them: not leaves, not views of leaves. `ours` are the caller's own handles.
+    pub(crate) fn held<'a>(roots: &[Tensor], ours: impl Iterator<Item = &'a Tensor>) -> Vec<Tensor> {
+        let mut found: HashMap<u64, Tensor> = HashMap::new();
+        let mut known: HashMap<u64, usize> = HashMap::new();
+        ours.for_each(|x| *known.entry(x.0.id).or_default() += 1);
+        let mut open: Vec<Tensor> = roots.to_vec();
+        while let Some(x) = open.pop() {
+            if found.contains_key(&x.0.id) {
+                continue;
+            }
+            x.with_src(|src| {
+                src.iter().for_each(|x| *known.entry(x.0.id).or_default() += 1);
+                open.extend(src.iter().cloned());
+            });
+            found.insert(x.0.id, x);
+        }
+        let mut ids: Vec<u64> = found.keys().copied().collect();
+        ids.sort_unstable();
+        let mut light: HashSet<u64> = HashSet::new();
+        for id in &ids {
+            let x = &found[id];
+            let (leaf, views) = x.with_src(|src| (src.is_empty(), src.iter().all(|x| light.contains(&x.0.id))));
+            if leaf || x.is_realized() || (views && x.0.op.is_view()) {
+                light.insert(*id);
+            }
+        }
+        let roots: HashSet<u64> = roots.iter().map(|x| x.0.id).collect();
+        ids.retain(|id| !light.contains(id) && !roots.contains(id));
+        // One handle more is in `found`.
+        ids.retain(|id| Arc::strong_count(&found[id].0) > known.get(id).copied().unwrap_or(0) + 1);
+        ids.iter().filter_map(|id| found.get(id).cloned()).collect()
     }
 }
 

@@ -33,6 +33,7 @@ mod ops_nn;
 mod ops_product;
 mod ops_reduce;
 mod oracle;
+mod params;
 mod passes;
 mod random_graphs;
 mod scalars;

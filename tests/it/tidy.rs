@@ -17,8 +17,12 @@ const LAYERS: &[(&str, usize)] = &[
     ("reference", 2),
     ("compile", 3),
     ("device", 4),
-    ("data", 5),
-    ("io", 5),
+    ("params", 5),
+    ("nn", 6),
+    ("optim", 6),
+    ("data", 6),
+    ("io", 6),
+    ("train", 7),
 ];
 /// What siblings of one layer may use of each other, and why.
 const SIBLINGS: &[(&str, &str, &str)] = &[

@@ -1,0 +1,136 @@
+//! [`Gradients`]: what a backward pass gives, and the one run that computes a whole step.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::tensor::Tensor;
+use crate::params::{Param, Params};
+
+/// The gradient of every trained weight, and the loss they are of; graph, until a step runs it.
+pub struct Gradients {
+    params: Params,
+    /// The losses: one, or those of the batches that were accumulated.
+    loss: Tensor,
+    found: Vec<(Param, Tensor)>,
+}
+
+impl Tensor {
+    /// The gradient of this loss by every trained weight of `params`; builds graph, runs nothing.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// let params = Params::new(&Device::cpu(), 42);
+    /// let w = params.weight("w", [2], Init::Ones);
+    /// let pass = Pass::train(&params);
+    /// let loss = (w.tensor(&pass) * 3.0).sum(..);
+    /// let grads = loss.backward(&params);
+    /// assert_eq!(grads.get(&w).unwrap().to_vec::<f32>()?, [3.0, 3.0]);
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn backward(&self, params: &Params) -> Gradients {
+        let trained: Vec<Param> = params.iter().filter(Param::is_trained).collect();
+        let leaves: Vec<Tensor> = trained.iter().map(Param::leaf).collect();
+        let found = self.grad(&leaves.iter().collect::<Vec<_>>());
+        Gradients { params: params.clone(), loss: self.clone(), found: trained.into_iter().zip(found).collect() }
+    }
+}
+
+impl Gradients {
+    /// The loss.
+    pub fn loss(&self) -> &Tensor {
+        &self.loss
+    }
+
+    /// The gradient by `param`.
+    pub fn get(&self, param: &Param) -> Option<&Tensor> {
+        self.found.iter().find(|(known, _)| known == param).map(|(_, gradient)| gradient)
+    }
+
+    /// Every weight with its gradient.
+    pub fn iter(&self) -> impl Iterator<Item = (&Param, &Tensor)> {
+        self.found.iter().map(|(param, gradient)| (param, gradient))
+    }
+
+    /// The length of all gradients as one vector.
+    pub fn norm(&self) -> Tensor {
+        let squares: Vec<Tensor> =
+            self.found.iter().map(|(_, g)| g.cast(crate::DType::F32)).map(|g| (&g * &g).sum(..)).collect();
+        squares.into_iter().reduce(|a, b| a + b).unwrap_or_else(|| self.loss.zeros_like()).sqrt()
+    }
+
+    /// Adds these gradients and this loss to those of earlier batches, and runs that: what a batch
+    /// needed is free again before the next. `step` takes the sum; scale each loss to have a mean.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// let params = Params::new(&Device::cpu(), 42);
+    /// let w = params.weight("w", [2], Init::Ones);
+    /// let mut sum = None;
+    /// for x in [1.0, 2.0] {
+    ///     let loss = (w.tensor(&Pass::train(&params)) * x).sum(..) / 2.0;
+    ///     loss.backward(&params).accumulate(&mut sum)?;
+    /// }
+    /// assert_eq!(sum.unwrap().get(&w).unwrap().to_vec::<f32>()?, [1.5, 1.5]);
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    pub fn accumulate(self, sum: &mut Option<Gradients>) -> Result<()> {
+        let (loss, found) = match sum {
+            None => (self.loss.detach(), self.found.iter().map(|(p, g)| (p.clone(), g.detach())).collect()),
+            Some(sum) => {
+                let add = |(p, g): &(Param, Tensor)| match sum.get(p) {
+                    Some(before) => (p.clone(), (before + g).detach()),
+                    None => (p.clone(), g.detach()),
+                };
+                ((&sum.loss + &self.loss).detach(), self.found.iter().map(add).collect::<Vec<_>>())
+            }
+        };
+        let roots: Vec<Tensor> = found.iter().map(|(_, g)| g.clone()).chain([loss.clone()]).collect();
+        let params = self.params.clone();
+        self.run(roots)?;
+        *sum = Some(Gradients { params, loss, found });
+        Ok(())
+    }
+
+    /// Runs `roots`, the loss, what the user still holds of their graph, and the running statistics
+    /// that training passes collected, in one plan; keeps the statistics, and lets history go.
+    pub(crate) fn run(self, roots: Vec<Tensor>) -> Result<()> {
+        let Gradients { params, loss, found } = self;
+        let collected = params.collected();
+        let mut roots = roots;
+        roots.extend(collected.iter().map(|(_, value)| value.clone()));
+        roots.push(loss.clone());
+        if let Some(error) = roots.iter().find_map(Tensor::error) {
+            return Err(error.clone());
+        }
+        let ours =
+            roots.iter().chain([&loss]).chain(found.iter().map(|(_, g)| g)).chain(collected.iter().map(|(_, v)| v));
+        let held = Tensor::held(&roots, ours);
+        drop(found);
+        crate::realize(roots.iter().chain(&held))?;
+        collected.iter().for_each(|(param, value)| params.put(param, value));
+        roots.iter().chain(&held).for_each(Tensor::release);
+        Ok(())
+    }
+
+    /// The gradients of `members`, one after another in one flat tensor.
+    pub(crate) fn flat(&self, members: &[Param]) -> Result<Tensor> {
+        let by_param: HashMap<usize, &Tensor> = self.found.iter().map(|(p, g)| (p.index, g)).collect();
+        let mut parts = Vec::with_capacity(members.len());
+        for member in members {
+            let gradient = by_param.get(&member.index).ok_or_else(|| self.missing(member))?;
+            parts.push(gradient.reshape(-1));
+        }
+        Ok(Tensor::cat(&parts, 0))
+    }
+
+    /// That there is no gradient by `param`.
+    pub(crate) fn missing(&self, param: &Param) -> Error {
+        let fact = format!("no gradient by {}: it was frozen, or made, after the optimizer", param.path());
+        Error::new(ErrorKind::Gradient, "step", fact)
+    }
+
+    pub(crate) fn params(&self) -> &Params {
+        &self.params
+    }
+}
