@@ -41,6 +41,59 @@ impl Device {
     }
 }
 
+impl Device {
+    /// Waits until at most two submissions are under way, so that the next realise runs beside them
+    /// and none piles up; an error when the device was lost.
+    ///
+    /// In a browser, where realising never waits, every loop awaits this once a turn. Natively a
+    /// realise itself waits before it runs more than three submissions ahead, and this future waits
+    /// inside instead of yielding. The CPU is always ready.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// # async fn example(device: Device) -> Result<(), Error> {
+    /// let mut x = Tensor::ones([1000], &device);
+    /// for _ in 0..100 {
+    ///     x = x.sin();
+    ///     x.realize()?;
+    ///     device.ready().await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn ready(&self) -> Result<()> {
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = gpu::Gpu::of(self) {
+            return gpu.ready("ready").await;
+        }
+        Ok(())
+    }
+}
+
+impl Device {
+    /// Names a folder where this device keeps, from now on, what spares the next program time: that
+    /// the hand-written shaders passed their tests here, and the pipelines that the driver compiled.
+    ///
+    /// Nothing is kept unless a folder is named, and neither the folder nor what is in it changes a
+    /// result. It is made when it is not there; files that cannot be read, written or understood
+    /// are passed over in silence. The driver trusts a file of pipelines, so nobody who is not
+    /// trusted should be able to write there: the user's own cache folder is right, a shared
+    /// temporary one is not. Of a device that a host program shares only the tests are kept; the CPU
+    /// and browsers keep nothing.
+    ///
+    /// ```no_run
+    /// # use wgrad::prelude::*;
+    /// let device = Device::best();
+    /// device.set_cache_dir("/home/me/.cache/my-program");
+    /// ```
+    pub fn set_cache_dir(&self, path: impl AsRef<std::path::Path>) {
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = gpu::Gpu::of(self) {
+            return gpu.set_cache_dir(path.as_ref());
+        }
+        let _ = path;
+    }
+}
+
 impl Tensor {
     /// Computes the elements now and keeps them.
     ///
@@ -79,14 +132,30 @@ impl Tensor {
     /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn item<T: Element>(&self) -> Result<T> {
-        self.check()?;
-        match self.to_vec()?[..] {
-            [x] => Ok(x),
-            _ => {
-                let fact = format!("{} has {} elements", self.shape(), self.numel());
-                Err(Error::new(ErrorKind::Operand, "item", fact))
-            }
+        self.single("item")?;
+        self.to_vec()?.first().copied().ok_or_else(|| gone("item"))
+    }
+
+    /// The only element of a tensor that has one, when it has arrived; never waits for it.
+    ///
+    /// The first call has it computed and asks for it. So a loop can look at the loss of a step
+    /// without holding up the steps after it, in a browser too.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// let x = Tensor::new([1.0, 2.0], &Device::cpu());
+    /// assert_eq!(x.sum(..).try_item::<f32>()?, Some(3.0)); // the CPU answers at once
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    pub fn try_item<T: Element>(&self) -> Result<Option<T>> {
+        let op = "try_item";
+        self.single(op)?;
+        let value = self.storage::<T>(op)?;
+        #[cfg(feature = "gpu")]
+        if let Some(buffer) = value.as_any().downcast_ref::<gpu::GpuBuffer>() {
+            return Ok(buffer.gpu().try_read(op, buffer)?.and_then(|bytes| self.elements(&bytes).first().copied()));
         }
+        Ok(self.elements(&value.to_host()?).first().copied())
     }
 
     /// The elements in row-major order, without blocking a browser.
@@ -137,6 +206,15 @@ impl Tensor {
         }
         self.realize()?;
         self.value().ok_or_else(|| gone(word))
+    }
+
+    /// An error unless the tensor has one element.
+    fn single(&self, word: &str) -> Result<()> {
+        self.check()?;
+        match self.numel() {
+            1 => Ok(()),
+            n => Err(Error::new(ErrorKind::Operand, word, format!("{} has {n} elements", self.shape()))),
+        }
     }
 
     fn elements<T: Element>(&self, bytes: &[u8]) -> Vec<T> {

@@ -1,8 +1,18 @@
 //! Self-tests: a template of `shaders/` serves a device only after it computed there what its
 //! definition says. Small integers make every sum exact, so that one wrong bit shows.
+//!
+//! Natively a device is tested when its first plan needs a template, and a device with a folder
+//! remembers that it passed; in a browser it is tested before it is handed out.
 
+use std::fmt::Write;
+
+use crate::compile::compile;
+use crate::compile::graph::Graph;
 use crate::compile::kernel::Kind;
-use crate::compile::plan::Plan;
+use crate::compile::plan::{Limits, Plan};
+use crate::compile::wgsl;
+use crate::device::gpu::Gpu;
+use crate::device::realize;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
 use crate::graph::tensor::Tensor;
@@ -15,30 +25,79 @@ pub fn concerns(plan: &Plan) -> bool {
     plan.steps.iter().any(|step| matches!(step.kernel.kind, Kind::Dot(_)))
 }
 
-/// An error unless products on `device` are what they should be.
+impl Device {
+    /// Tries the hand-written shaders on this device, unless that was done before.
+    ///
+    /// There is seldom a reason to call it: natively it happens when the first plan needs one, and
+    /// in a browser before [`Device::gpu`] resolves. But a program that shares its own device with
+    /// [`Device::from_wgpu`] in a browser awaits it once.
+    pub async fn self_test(&self) -> Result<()> {
+        match Gpu::of(self) {
+            Some(gpu) if !Gpu::is_tested(self) => test(self, gpu).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+/// [`Device::self_test`] in the middle of a realise, which a browser cannot hold up.
 #[cfg(not(target_arch = "wasm32"))]
-pub fn products(device: &Device) -> Result<()> {
-    for [m, n, k] in PRODUCTS {
+pub fn test_now(device: &Device) -> Result<()> {
+    pollster::block_on(device.self_test())
+}
+
+#[cfg(target_arch = "wasm32")]
+pub fn test_now(_: &Device) -> Result<()> {
+    Ok(())
+}
+
+/// A product and what it should come to.
+struct Trial {
+    y: Tensor,
+    depth: usize,
+    want: Vec<f32>,
+}
+
+impl Trial {
+    fn new(device: &Device, [m, n, k]: [usize; 3]) -> Trial {
         let small = |i: usize| (i * 7 % 11) as f32 - 5.0;
         let lhs: Vec<f32> = (0..m * k).map(small).collect();
         let rhs: Vec<f32> = (0..k * n).map(|i| small(i + 3)).collect();
         let y = Tensor::from_slice(&lhs, [m, k], device).matmul(&Tensor::from_slice(&rhs, [k, n], device));
-        let got = y.to_vec::<f32>()?;
-        for (at, got) in got.iter().enumerate() {
-            let want: f32 = (0..k).map(|l| lhs[at / n * k + l] * rhs[l * n + at % n]).sum();
-            if *got != want {
+        let sum = |at: usize| (0..k).map(|l| lhs[at / n * k + l] * rhs[l * n + at % n]).sum();
+        Trial { y, depth: k, want: (0..m * n).map(sum).collect() }
+    }
+}
+
+async fn test(device: &Device, gpu: &Gpu) -> Result<()> {
+    let trials = PRODUCTS.map(|dims| Trial::new(device, dims));
+    let roots = trials.each_ref().map(|trial| trial.y.clone());
+    let texts = texts(&roots, &gpu.limits(), gpu.is_checked());
+    if !gpu.remembers(&texts) {
+        realize::try_out(device, &roots)?;
+        for trial in &trials {
+            let got = trial.y.read::<f32>().await?;
+            if let Some(at) = got.iter().zip(&trial.want).position(|(got, want)| got != want) {
+                let (got, want, depth) = (got[at], trial.want[at], trial.depth);
                 let fact = format!(
-                    "the product template gives {got} for {want} at {at} of [{m}, {k}] @ [{k}, {n}] on {device}"
+                    "the product template gives {got} for {want} at {at} of {}, depth {depth}, on {device}",
+                    trial.y.shape()
                 );
                 return Err(Error::new(ErrorKind::Verify, "matmul", fact));
             }
         }
+        gpu.remember(&texts);
     }
+    Gpu::set_tested(device);
     Ok(())
 }
 
-/// A browser cannot wait for a result in the middle of a realise.
-#[cfg(target_arch = "wasm32")]
-pub fn products(_: &Device) -> Result<()> {
-    Ok(())
+/// The shaders that a device with these limits is tested with.
+fn texts(roots: &[Tensor], limits: &Limits, checked: bool) -> String {
+    let (graph, _) = Graph::flatten(roots);
+    let mut texts = if checked { "checked\n".to_string() } else { String::new() };
+    for step in &compile(&graph, limits).steps {
+        // Writing into a string does not fail.
+        let _ = writeln!(texts, "{}", wgsl::emit(&step.kernel, limits).text);
+    }
+    texts
 }

@@ -260,6 +260,35 @@ fn grids_past_65535_workgroups_wrap() {
     assert!(y.iter().enumerate().all(|(i, &y)| y == i as f32));
 }
 
+/// Each workgroup runs once, however the grid is cut: none of a filled-up row, none twice.
+#[test]
+fn every_workgroup_of_a_cut_grid_runs_once() {
+    let Some(device) = device() else { return };
+    let gpu = gpu(&device);
+    let n = 200_000;
+    let slots = vec![slot(n, Home::Output)];
+    let mut steps = vec![step("zero", &slots, &[0], vec![]), step("count", &slots, &[0], vec![])];
+    let text = |line: &str| {
+        format!(
+            "@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+            @compute @workgroup_size(1) fn main(@builtin(workgroup_id) wid: vec3<u32>) {{
+                let group = m.first + wid.x + wid.y * 65535u;
+                if group < arrayLength(&y) {{ {line} }}
+            }}"
+        )
+    };
+    let shaders = ["y[group] = 0.0;", "y[group] += 1.0;"].map(|l| shader(&text(l), n as u64, &[(n as u64 * 4, true)]));
+    let pace = gpu.pace();
+    for (seconds, dispatches) in [(0.0, 1), (1.5, 2), (4.0, 4), (20.5, 21)] {
+        steps[1].flops = (seconds * pace.dispatch_seconds_max * pace.flops) as u64;
+        let program = gpu.program("test", plan(slots.clone(), steps.clone(), vec![]), &shaders).expect("a program");
+        let before = gpu.counts()[0];
+        let y = read(gpu, &program.run("test", &[], &[]).expect("a run")[0]).expect("read");
+        assert_eq!(y.iter().position(|&y| y != 1.0), None, "{seconds}");
+        assert_eq!(gpu.counts()[0] - before, 1 + dispatches, "{seconds}");
+    }
+}
+
 #[test]
 fn a_buffer_is_bound_as_windows() {
     let Some(device) = device() else { return };

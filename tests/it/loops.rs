@@ -97,26 +97,18 @@ fn a_thousand_steps(device: &Device) {
     assert!(last < first * 0.5, "{device}: the loss went from {first} to {last}");
 }
 
-#[test]
-#[ignore = "measures its process: run by a_thousand_steps_hold_no_more_than_ten"]
-fn measured_on_the_cpu() {
-    a_thousand_steps(&Device::cpu());
-}
+/// Names the test that a process was started for.
+const CHILD: &str = "WGRAD_TEST_CHILD";
 
-#[test]
-#[ignore = "measures its process: run by a_thousand_steps_hold_no_more_than_ten"]
-fn measured_on_the_gpu() {
-    match own_gpu() {
-        Some(device) => a_thousand_steps(&device),
-        None => println!("not run: there is no adapter"),
+/// Runs `measured` in a process that has nothing else to do and may use 8 GiB of addresses: the
+/// test `name` of this file starts itself once more, and its child does the measuring.
+fn by_itself(name: &str, measured: impl FnOnce()) {
+    if std::env::var(CHILD).is_ok_and(|child| child == name) {
+        return measured();
     }
-}
-
-/// Runs an ignored test of this file in a process that may use 8 GiB of addresses.
-fn by_itself(name: &str) {
     let program = std::env::current_exe().unwrap();
-    let command = format!("ulimit -v 8388608; exec \"$0\" loops::{name} --exact --ignored --nocapture");
-    let run = Command::new("sh").args(["-c", &command]).arg(program).output().unwrap();
+    let command = format!("ulimit -v 8388608; exec \"$0\" loops::{name} --exact --nocapture");
+    let run = Command::new("sh").args(["-c", &command]).arg(program).env(CHILD, name).output().unwrap();
     let text = String::from_utf8_lossy(&run.stdout);
     println!("{text}");
     assert!(run.status.success(), "{text}{}", String::from_utf8_lossy(&run.stderr));
@@ -125,12 +117,15 @@ fn by_itself(name: &str) {
 
 #[test]
 fn a_thousand_steps_hold_no_more_than_ten_on_the_cpu() {
-    by_itself("measured_on_the_cpu");
+    by_itself("a_thousand_steps_hold_no_more_than_ten_on_the_cpu", || a_thousand_steps(&Device::cpu()));
 }
 
 #[test]
 fn a_thousand_steps_hold_no_more_than_ten_on_the_gpu() {
-    by_itself("measured_on_the_gpu");
+    by_itself("a_thousand_steps_hold_no_more_than_ten_on_the_gpu", || match own_gpu() {
+        Some(device) => a_thousand_steps(&device),
+        None => println!("not run: there is no adapter"),
+    });
 }
 
 #[test]
@@ -229,20 +224,16 @@ fn memory_that_is_not_there_is_an_error_on_the_gpu() {
 }
 
 #[test]
-#[ignore = "needs little memory around it: run by memory_that_is_not_there_is_an_error_on_the_cpu"]
-fn starved_on_the_cpu() {
-    let device = Device::cpu();
-    let huge = Tensor::full([65_535, 65_535], 1.0, &device) + Tensor::input(1.0, &device);
-    for _ in 0..2 {
-        let error = huge.realize().expect_err("16 GiB");
-        assert_eq!(error.kind(), wgrad::ErrorKind::Memory, "{error}");
-    }
-    let error = (huge.tracked().cumsum(0) * 2.0).sum(0).realize().expect_err("16 GiB between");
-    assert_eq!(error.kind(), wgrad::ErrorKind::Memory, "{error}");
-    assert_eq!(Tensor::ones([3], &device).sum(..).item::<f32>().unwrap(), 3.0);
-}
-
-#[test]
 fn memory_that_is_not_there_is_an_error_on_the_cpu() {
-    by_itself("starved_on_the_cpu");
+    by_itself("memory_that_is_not_there_is_an_error_on_the_cpu", || {
+        let device = Device::cpu();
+        let huge = Tensor::full([65_535, 65_535], 1.0, &device) + Tensor::input(1.0, &device);
+        for _ in 0..2 {
+            let error = huge.realize().expect_err("16 GiB");
+            assert_eq!(error.kind(), wgrad::ErrorKind::Memory, "{error}");
+        }
+        let error = (huge.tracked().cumsum(0) * 2.0).sum(0).realize().expect_err("16 GiB between");
+        assert_eq!(error.kind(), wgrad::ErrorKind::Memory, "{error}");
+        assert_eq!(Tensor::ones([3], &device).sum(..).item::<f32>().unwrap(), 3.0);
+    });
 }

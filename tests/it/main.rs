@@ -13,7 +13,13 @@ mod errors;
 mod fuzz;
 mod generate;
 #[cfg(feature = "gpu")]
+mod gpu_kept;
+#[cfg(feature = "gpu")]
+mod gpu_late;
+#[cfg(feature = "gpu")]
 mod gpu_runtime;
+#[cfg(feature = "gpu")]
+mod gpu_slices;
 mod gradients;
 mod hostile;
 #[cfg(feature = "image")]

@@ -1,6 +1,7 @@
 //! Finding adapters and opening devices on them.
 //!
-//! Every call makes a device of its own; nothing is kept between calls. In a browser all of this
+//! Every call makes a device of its own; nothing is kept between calls, unless the application
+//! names a folder for it. In a browser all of this
 //! is `async` under the same names.
 
 use crate::device::gpu::Gpu;
@@ -71,7 +72,13 @@ async fn open(options: &GpuOptions) -> Result<Device> {
         ..wgpu::DeviceDescriptor::default()
     };
     match adapter.request_device(&descriptor).await {
-        Ok((device, queue)) => Gpu::wrap(device, queue, true),
+        Ok((device, queue)) => {
+            let device = Gpu::wrap(device, queue, true)?;
+            // Natively, when the first plan needs it.
+            #[cfg(target_arch = "wasm32")]
+            device.self_test().await?;
+            Ok(device)
+        }
         Err(error) => Err(Error::new(ErrorKind::Device, "gpu", error.to_string())),
     }
 }

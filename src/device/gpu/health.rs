@@ -7,9 +7,9 @@
 use std::future::Future;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use crate::device::gpu::lock;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,6 +26,19 @@ pub struct Health {
     serial: AtomicU64,
     failures: Mutex<Vec<Failure>>,
     pending: Mutex<Vec<Pending>>,
+    waiters: Arc<Waiters>,
+    late: AtomicBool,
+}
+
+/// Everyone who waits for an error scope.
+#[derive(Default)]
+struct Waiters(Mutex<Vec<Waker>>);
+
+impl Wake for Waiters {
+    fn wake(self: Arc<Self>) {
+        let waiting = std::mem::take(&mut *lock(&self.0));
+        waiting.into_iter().for_each(Waker::wake);
+    }
 }
 
 /// A late error and the serial numbers it condemns.
@@ -39,8 +52,13 @@ struct Pending {
     serial: u64,
     kind: ErrorKind,
     op: String,
+    /// Who else is told.
+    verdict: Option<Verdict>,
     scope: Pin<Box<dyn Future<Output = Option<wgpu::Error>> + Send>>,
 }
+
+/// What is known against something that is used again and again; empty while nothing is.
+pub type Verdict = Arc<OnceLock<Error>>;
 
 impl Health {
     /// Notes what the device reports by itself; only for devices that have no other owner.
@@ -88,16 +106,33 @@ impl Health {
     /// Runs `f` and returns the first error the driver found in it; one that is not known yet is
     /// kept for [`Health::settle`].
     pub fn scoped<R>(&self, device: &wgpu::Device, kind: ErrorKind, op: &str, f: impl FnOnce() -> R) -> Result<R> {
+        self.judged(device, kind, op, None, f)
+    }
+
+    /// As [`Health::scoped`], for what is made now and used later: an error that comes late is
+    /// also left in `verdict`, and condemns no write from before.
+    pub fn judged<R>(
+        &self,
+        device: &wgpu::Device,
+        kind: ErrorKind,
+        op: &str,
+        verdict: Option<&Verdict>,
+        f: impl FnOnce() -> R,
+    ) -> Result<R> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
-        let serial = self.now();
+        let serial = self.now() + u64::from(verdict.is_some());
         let scopes = [Validation, OutOfMemory, Internal].map(|filter| device.push_error_scope(filter));
         let result = f();
         let mut found = None;
         for scope in scopes.into_iter().rev() {
             let mut scope: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(scope.pop());
-            match scope.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            let known = match self.late.load(Ordering::Relaxed) {
+                true => Poll::Pending,
+                false => scope.as_mut().poll(&mut Context::from_waker(Waker::noop())),
+            };
+            match known {
                 Poll::Ready(error) => found = found.or(error),
-                Poll::Pending => self.keep(Pending { serial, kind, op: op.into(), scope }),
+                Poll::Pending => self.keep(Pending { serial, kind, op: op.into(), verdict: verdict.cloned(), scope }),
             }
         }
         match found {
@@ -110,41 +145,69 @@ impl Health {
     /// Keeps an open error scope; now and then, lets go of those whose result has arrived, so that
     /// a loop that never reads does not pile them up.
     fn keep(&self, new: Pending) {
-        let mut arrived = Vec::new();
-        {
+        let full = {
             let mut pending = lock(&self.pending);
             pending.push(new);
-            if pending.len().is_multiple_of(SWEEP_EVERY) {
-                let mut context = Context::from_waker(Waker::noop());
-                pending.retain_mut(|Pending { serial, kind, op, scope }| match scope.as_mut().poll(&mut context) {
-                    Poll::Ready(error) => {
-                        arrived.extend(error.map(|error| (*serial, describe(*kind, op, error))));
-                        false
-                    }
-                    Poll::Pending => true,
-                });
-            }
+            pending.len().is_multiple_of(SWEEP_EVERY)
+        };
+        if full {
+            self.sweep();
         }
-        arrived.into_iter().for_each(|(serial, error)| self.fail(serial, error));
     }
 
-    /// Waits for the error scopes that are still open, and condemns what they say failed.
-    pub async fn settle(&self) {
-        // Taken out at once, so that no lock is held while waiting.
-        let pending = std::mem::take(&mut *lock(&self.pending));
-        for Pending { serial, kind, op, scope } in pending {
-            if let Some(error) = scope.await {
-                self.fail(serial, describe(kind, &op, error));
+    /// Lets go of the error scopes whose result has arrived and condemns what they say failed;
+    /// gives the serial number of the oldest one that is still open.
+    fn sweep(&self) -> Option<u64> {
+        let waker = Waker::from(Arc::clone(&self.waiters));
+        let mut context = Context::from_waker(&waker);
+        let mut pending = lock(&self.pending);
+        pending.retain_mut(|Pending { serial, kind, op, verdict, scope }| match scope.as_mut().poll(&mut context) {
+            Poll::Ready(error) => {
+                if let Some(error) = error.map(|error| describe(*kind, op, error)) {
+                    // The first one stays.
+                    verdict.iter().for_each(|verdict| drop(verdict.set(error.clone())));
+                    self.fail(*serial, error);
+                }
+                false
             }
-        }
+            Poll::Pending => true,
+        });
+        pending.iter().map(|pending| pending.serial).min()
+    }
+
+    /// Whether all is known of what was done up to the write `serial`.
+    pub fn settled(&self, serial: u64) -> bool {
+        self.sweep().is_none_or(|oldest| oldest > serial)
+    }
+
+    /// Waits until all is known of what was done up to the write `serial`.
+    pub async fn settle(&self, serial: u64) {
+        std::future::poll_fn(|context| {
+            if !self.settled(serial) {
+                lock(&self.waiters.0).push(context.waker().clone());
+                // A result may have arrived before the waker stood in the list.
+                if !self.settled(serial) {
+                    return Poll::Pending;
+                }
+            }
+            Poll::Ready(())
+        })
+        .await
+    }
+
+    /// Has errors arrive as late as in a browser, for tests.
+    pub fn set_late(&self, late: bool) {
+        self.late.store(late, Ordering::Relaxed);
     }
 
     fn fail(&self, serial: u64, error: Error) {
-        let now = self.now();
+        let now = self.now().max(serial);
         let mut failures = lock(&self.failures);
         let full = failures.len() >= FAILURES_MAX;
         match failures.last_mut() {
-            Some(last) if full || last.serials.contains(&serial) => last.serials = *last.serials.start()..=now,
+            Some(last) if full || last.serials.contains(&serial) => {
+                last.serials = *last.serials.start()..=now.max(*last.serials.end());
+            }
             _ => failures.push(Failure { serials: serial..=now, error }),
         }
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::device::gpu::Gpu;
+use crate::device::gpu::{Gpu, GpuBuffer};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
@@ -48,6 +48,23 @@ impl Tensor {
             return Tensor::leaf(Arc::new(gpu.import(buffer, bytes)), shape, dtype, device);
         };
         Tensor::invalid(word, fact, device)
+    }
+
+    /// Says that the host program has written into the buffer under this tensor: one of
+    /// [`Tensor::from_wgpu_buffer`], or one that [`Tensor::wgpu_buffer`] gave out.
+    ///
+    /// What is realised or read from now on sees the new elements, when the host submitted its
+    /// write to the same queue before; what was computed earlier stays.
+    pub fn invalidate(&self) -> Result<()> {
+        let op = "invalidate";
+        self.check()?;
+        match self.value().as_ref().and_then(|value| value.as_any().downcast_ref::<GpuBuffer>()) {
+            Some(buffer) if buffer.is_pinned() => {
+                buffer.renew();
+                Ok(())
+            }
+            _ => Err(Error::new(ErrorKind::Operand, op, "the tensor is not over a buffer of the host program")),
+        }
     }
 
     /// Computes the elements now and gives the buffer they are in.

@@ -6,9 +6,10 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::device::gpu::read::Early;
 use crate::device::gpu::{Gpu, lock};
 use crate::device::memory::MemoryUse;
 use crate::error::{Error, ErrorKind, Result};
@@ -34,8 +35,10 @@ pub struct GpuBuffer {
     /// Bytes counted against the pool; 0 for a buffer of the host program.
     class: u64,
     /// The write that filled it.
-    serial: u64,
+    serial: AtomicU64,
     pinned: AtomicBool,
+    /// Elements that were asked for ahead of time.
+    pub(super) early: Mutex<Early>,
 }
 
 /// Free buffers, and what is in use.
@@ -112,8 +115,7 @@ impl Gpu {
             Some(found) => found,
             None => (fresh_id(), self.create(op, class).inspect_err(|_| lock(&self.pool.0).used.live_bytes -= class)?),
         };
-        let gpu = Arc::clone(self);
-        Ok(Arc::new(GpuBuffer { gpu, raw, id, bytes, class, serial, pinned: AtomicBool::new(false) }))
+        Ok(Arc::new(self.buffer(raw, id, bytes, class, serial)))
     }
 
     /// A new buffer from the driver, at the cost of all pooled ones if need be.
@@ -192,8 +194,14 @@ impl Gpu {
 
     /// A buffer of the host program: never pooled, never counted.
     pub(super) fn import(self: &Arc<Self>, raw: wgpu::Buffer, bytes: u64) -> GpuBuffer {
-        let (gpu, serial) = (Arc::clone(self), self.health.begin());
-        GpuBuffer { gpu, raw, id: fresh_id(), bytes, class: 0, serial, pinned: AtomicBool::new(true) }
+        let buffer = self.buffer(raw, fresh_id(), bytes, 0, self.health.begin());
+        buffer.pin();
+        buffer
+    }
+
+    fn buffer(self: &Arc<Self>, raw: wgpu::Buffer, id: u64, bytes: u64, class: u64, serial: u64) -> GpuBuffer {
+        let (gpu, serial) = (Arc::clone(self), AtomicU64::new(serial));
+        GpuBuffer { gpu, raw, id, bytes, class, serial, pinned: AtomicBool::default(), early: Mutex::default() }
     }
 
     /// How much memory is in use.
@@ -247,7 +255,13 @@ impl GpuBuffer {
     }
 
     pub(super) fn serial(&self) -> u64 {
-        self.serial
+        self.serial.load(Ordering::Relaxed)
+    }
+
+    /// Forgets what is known of the elements, because somebody outside wrote new ones.
+    pub(super) fn renew(&self) {
+        self.serial.store(self.gpu.health.begin(), Ordering::Relaxed);
+        *lock(&self.early) = Early::default();
     }
 }
 

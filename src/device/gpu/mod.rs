@@ -9,14 +9,18 @@ pub mod adapter;
 pub mod fault;
 pub mod health;
 pub mod interop;
+#[cfg(not(target_arch = "wasm32"))]
+mod keep;
 pub mod memory;
 pub mod pipeline;
 pub mod read;
 pub mod run;
+mod signal;
+pub mod slice;
 
 use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::compile::plan::{Limits, Target};
@@ -29,34 +33,51 @@ use fault::Faults;
 use health::Health;
 use memory::Pool;
 use pipeline::Pipelines;
+use slice::Pace;
 
 pub use memory::GpuBuffer;
 pub use run::Program;
 
 /// Submissions that may be under way before the next one waits for the oldest.
+#[cfg(not(target_arch = "wasm32"))]
 const IN_FLIGHT_MAX: usize = 3;
+/// Submissions that may be under way when a device is ready for the next.
+const READY_MAX: usize = 2;
 
 /// A device of wgpu and what was made on it.
 pub struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
+    /// Whether it was opened here, and not shared by a host program.
+    #[cfg(not(target_arch = "wasm32"))]
+    ours: bool,
     limits: Limits,
     checked: AtomicBool,
     health: Arc<Health>,
     pool: Pool,
     pipelines: Pipelines,
-    faults: Faults,
-    in_flight: Mutex<VecDeque<wgpu::SubmissionIndex>>,
+    faults: Arc<Faults>,
+    in_flight: Mutex<VecDeque<Flight>>,
+    pace: Mutex<Pace>,
+    counts: [AtomicU64; 2],
+    #[cfg(not(target_arch = "wasm32"))]
+    kept: Mutex<Option<Arc<keep::Kept>>>,
 }
+
+/// By what the end of a submission is known.
+#[cfg(not(target_arch = "wasm32"))]
+type Flight = wgpu::SubmissionIndex;
+#[cfg(target_arch = "wasm32")]
+type Flight = Arc<signal::Signal>;
 
 /// What a device handle holds: the GPU, and apart from it the programs, which hold it themselves.
 struct GpuDevice {
     gpu: Arc<Gpu>,
     programs: Cache<Program>,
     checks: Checks,
-    /// Whether the templates were tried on the device, or are being.
-    tried: AtomicBool,
+    /// Whether the templates passed their tests.
+    tested: AtomicBool,
 }
 
 impl Backend for GpuDevice {
@@ -79,9 +100,16 @@ impl Gpu {
         device.0.as_any().downcast_ref::<GpuDevice>().map(|handle| (&handle.gpu, &handle.programs))
     }
 
-    /// Notes whether the templates were tried on a device; true when they were not before.
-    pub(super) fn first_template(device: &Device, tried: bool) -> bool {
-        device.0.as_any().downcast_ref::<GpuDevice>().is_some_and(|handle| !handle.tried.swap(tried, Ordering::Relaxed))
+    /// Whether the templates passed their tests on a device.
+    pub(super) fn is_tested(device: &Device) -> bool {
+        device.0.as_any().downcast_ref::<GpuDevice>().is_some_and(|handle| handle.tested.load(Ordering::Relaxed))
+    }
+
+    /// Notes that they did.
+    pub(super) fn set_tested(device: &Device) {
+        if let Some(handle) = device.0.as_any().downcast_ref::<GpuDevice>() {
+            handle.tested.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Whether plans of a device are checked, and what came of it.
@@ -92,6 +120,7 @@ impl Gpu {
     /// Takes over a device of wgpu; one that is not `ours` keeps its host's callbacks.
     fn wrap(device: wgpu::Device, queue: wgpu::Queue, ours: bool) -> Result<Device> {
         let info = device.adapter_info();
+        let pace = Pace::of(info.device_type);
         let limits = limits(&device.limits(), info.device_type);
         let health = Arc::new(Health::default());
         if ours {
@@ -102,19 +131,25 @@ impl Gpu {
             device,
             queue,
             info,
+            #[cfg(not(target_arch = "wasm32"))]
+            ours,
             limits,
             checked: AtomicBool::new(false),
             health,
             pool: Pool::default(),
             pipelines: Pipelines::default(),
-            faults,
+            faults: Arc::new(faults),
             in_flight: Mutex::default(),
+            pace: Mutex::new(pace),
+            counts: Default::default(),
+            #[cfg(not(target_arch = "wasm32"))]
+            kept: Mutex::default(),
         });
         Ok(Device(Arc::new(GpuDevice {
             gpu,
             programs: Cache::default(),
             checks: Checks::default(),
-            tried: AtomicBool::new(false),
+            tested: AtomicBool::new(false),
         })))
     }
 
@@ -143,32 +178,116 @@ impl Gpu {
         self.checked.store(checked, Ordering::Relaxed);
     }
 
+    /// Whether shaders are compiled with the driver's checks.
+    pub(super) fn is_checked(&self) -> bool {
+        self.checked.load(Ordering::Relaxed)
+    }
+
     /// Runs `f` and returns the first error the driver found in what it did.
     fn scoped<R>(&self, kind: ErrorKind, op: &str, f: impl FnOnce() -> R) -> Result<R> {
         self.health.scoped(&self.device, kind, op, f)
     }
 
+    /// Has errors arrive as late as in a browser, for tests.
+    #[doc(hidden)]
+    pub fn set_late(&self, late: bool) {
+        self.health.set_late(late);
+    }
+
+    /// How fast the device is thought to be, and how long it may work without a break.
+    pub fn pace(&self) -> Pace {
+        *lock(&self.pace)
+    }
+
+    /// Has programs that are made from now on cut their work by `pace`, for tests.
+    #[doc(hidden)]
+    pub fn set_pace(&self, pace: Pace) {
+        *lock(&self.pace) = pace;
+    }
+
+    /// How many dispatches and submissions plans came to so far, for tests.
+    #[doc(hidden)]
+    pub fn counts(&self) -> [u64; 2] {
+        self.counts.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
     /// Submits `commands`; natively, waits until few enough submissions are under way.
     fn submit(&self, op: &str, commands: Option<wgpu::CommandBuffer>) -> Result<wgpu::SubmissionIndex> {
         let index = self.scoped(ErrorKind::Device, op, || self.queue.submit(commands))?;
-        let oldest = {
+        self.depart(op, &index)?;
+        Ok(index)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn depart(&self, op: &str, index: &wgpu::SubmissionIndex) -> Result<()> {
+        lock(&self.in_flight).push_back(index.clone());
+        self.land(op, IN_FLIGHT_MAX)
+    }
+
+    /// Waits until at most `most` submissions are under way.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn land(&self, op: &str, most: usize) -> Result<()> {
+        let oldest = || {
             let mut in_flight = lock(&self.in_flight);
-            in_flight.push_back(index.clone());
-            (in_flight.len() > IN_FLIGHT_MAX).then(|| in_flight.pop_front()).flatten()
+            (in_flight.len() > most).then(|| in_flight.pop_front()).flatten()
         };
-        if let Some(oldest) = oldest {
+        while let Some(oldest) = oldest() {
             self.wait(op, Some(oldest))?;
         }
-        Ok(index)
+        Ok(())
+    }
+
+    /// Waits until so few submissions are under way that the next one need not wait; natively the
+    /// future waits inside instead of yielding.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn ready(&self, op: &str) -> Result<()> {
+        self.health.check(op)?;
+        self.land(op, READY_MAX)
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn depart(&self, _: &str, _: &wgpu::SubmissionIndex) -> Result<()> {
+        let (signal, answer) = signal::Signal::new();
+        self.queue.on_submitted_work_done(move || answer.say(true));
+        let mut in_flight = lock(&self.in_flight);
+        in_flight.retain(|flight| flight.now().is_none());
+        in_flight.push_back(signal);
+        Ok(())
+    }
+
+    /// Waits until so few submissions are under way that the next one need not wait.
+    #[cfg(target_arch = "wasm32")]
+    pub async fn ready(&self, op: &str) -> Result<()> {
+        loop {
+            let oldest = {
+                let mut in_flight = lock(&self.in_flight);
+                in_flight.retain(|flight| flight.now().is_none());
+                (in_flight.len() > READY_MAX).then(|| in_flight.front().cloned()).flatten()
+            };
+            match oldest {
+                Some(oldest) => drop(oldest.get().await),
+                None => return self.health.check(op),
+            }
+        }
     }
 
     /// Waits for a submission, or for all of them; a browser never waits.
     #[cfg(not(target_arch = "wasm32"))]
     fn wait(&self, op: &str, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        let poll = || self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
+        self.poll_for(op, wgpu::PollType::Wait { submission_index, timeout: None })
+    }
+
+    /// Has callbacks called whose time has come, without waiting.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn poll(&self, op: &str) -> Result<()> {
+        self.poll_for(op, wgpu::PollType::Poll)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn poll_for(&self, op: &str, what: wgpu::PollType) -> Result<()> {
         // wgpu panics, with no lock held, when the driver says during a wait that the device is
         // lost; an index it does not know is one of a submission it dropped for the same reason.
-        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)) {
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.device.poll(what))) {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(self.health.lost(op, &error.to_string())),
             Err(_) => Err(self.health.lost(op, "the driver reported it while waiting")),
@@ -179,6 +298,59 @@ impl Gpu {
     fn wait(&self, _: &str, _: Option<wgpu::SubmissionIndex>) -> Result<()> {
         Ok(())
     }
+
+    /// A browser calls back by itself.
+    #[cfg(target_arch = "wasm32")]
+    fn poll(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Gpu {
+    /// Keeps what outlives the program in the folder `path` from now on.
+    pub(super) fn set_cache_dir(&self, path: &std::path::Path) {
+        let kept = self.keep(path);
+        *lock(&self.kept) = Some(Arc::new(kept));
+    }
+
+    fn kept(&self) -> Option<Arc<keep::Kept>> {
+        lock(&self.kept).clone()
+    }
+
+    /// Whether an earlier program tested these shaders here.
+    pub(super) fn remembers(&self, texts: &str) -> bool {
+        self.kept().is_some_and(|kept| kept.holds("tested", texts))
+    }
+
+    /// Remembers that these shaders passed.
+    pub(super) fn remember(&self, texts: &str) {
+        self.kept().iter().for_each(|kept| kept.put("tested", texts));
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // A lost device has nothing to say.
+        if self.health.check("gpu").is_ok()
+            && let Some(kept) = self.kept()
+        {
+            kept.save();
+        }
+    }
+}
+
+/// A browser has no folders.
+#[cfg(target_arch = "wasm32")]
+impl Gpu {
+    pub(super) fn set_cache_dir(&self, _: &std::path::Path) {}
+
+    pub(super) fn remembers(&self, _: &str) -> bool {
+        false
+    }
+
+    pub(super) fn remember(&self, _: &str) {}
 }
 
 /// The limits of a device as plans know them.

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::compile::shader::Shader;
+use crate::device::gpu::health::Verdict;
 use crate::device::gpu::{Gpu, lock, mismatch};
 use crate::error::{ErrorKind, Result};
 
@@ -33,6 +34,15 @@ pub struct Pipeline {
     pub raw: wgpu::ComputePipeline,
     /// What it binds in group 0.
     pub layout: wgpu::BindGroupLayout,
+    /// What a browser says about it after it was made.
+    verdict: Verdict,
+}
+
+impl Pipeline {
+    /// The error of a shader that the driver refused, once that is known.
+    pub fn check(&self) -> Result<()> {
+        self.verdict.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
 }
 
 /// The pipelines of a device.
@@ -88,6 +98,10 @@ impl Gpu {
         }
         let missing: Vec<(&Key, &str)> = missing.into_iter().collect();
         let made = self.compile_all(&missing)?;
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(kept) = self.kept().filter(|_| !made.is_empty()) {
+            kept.note(made.len());
+        }
         {
             let mut known = lock(&self.pipelines.0);
             for ((key, _), pipeline) in missing.into_iter().zip(made) {
@@ -117,7 +131,14 @@ impl Gpu {
     }
 
     fn compile(&self, (key, name): &(&Key, &str)) -> Result<Arc<Pipeline>> {
-        let raw = self.scoped(ErrorKind::Shader, name, || {
+        #[cfg(not(target_arch = "wasm32"))]
+        let kept = self.kept();
+        #[cfg(not(target_arch = "wasm32"))]
+        let cache = kept.as_ref().and_then(|kept| kept.pipelines());
+        #[cfg(target_arch = "wasm32")]
+        let cache = None;
+        let verdict = Verdict::default();
+        let made = self.health.judged(&self.device, ErrorKind::Shader, name, Some(&verdict), || {
             let source = wgpu::ShaderSource::Wgsl(Cow::Borrowed(&key.text));
             let descriptor = wgpu::ShaderModuleDescriptor { label: Some(name), source };
             let module = match key.unchecked {
@@ -147,14 +168,15 @@ impl Gpu {
                     // A user's checked shader may count on zeros; the emitter's never do.
                     zero_initialize_workgroup_memory: !key.unchecked,
                 },
-                cache: None,
+                cache,
             });
-            Pipeline { raw, layout }
-        })?;
+            (raw, layout)
+        });
+        let (raw, layout) = made?;
         if let Some(tell) = OBSERVER.get() {
             tell(&key.text);
         }
-        Ok(Arc::new(raw))
+        Ok(Arc::new(Pipeline { raw, layout, verdict }))
     }
 }
 

@@ -3,54 +3,53 @@
 //! Every error that could not be told earlier comes out here: the fault word, what the driver
 //! reports late, and the loss of the device.
 
-use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::sync::Arc;
 
-use crate::device::gpu::fault::FAULT_BYTES;
+use crate::device::gpu::fault::{FAULT_BYTES, Faults, Late};
 use crate::device::gpu::memory::GpuBuffer;
+use crate::device::gpu::signal::Signal;
 use crate::device::gpu::{Gpu, lock};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that are read in one piece, so that staging memory stays bounded.
 const PIECE_BYTES: u64 = 64 << 20;
 
-/// What a callback of wgpu said, and who waits for it.
-///
-/// A submission that was waited for is not enough: when several threads wait, the callback of one
-/// may be called by another, a moment later.
-#[derive(Default)]
-struct Signal(Mutex<(Option<bool>, Option<Waker>)>);
+/// A copy on its way to the host.
+struct Arriving {
+    staging: wgpu::Buffer,
+    /// Bytes of elements; the fault word may come after them.
+    size: u64,
+    /// Whether it was mapped.
+    signal: Arc<Signal>,
+    index: wgpu::SubmissionIndex,
+    /// Who is told of the fault word that came along.
+    faults: Option<Arc<Faults>>,
+}
 
-impl Signal {
-    /// The first answer stays.
-    fn set(&self, ok: bool) {
-        let waker = {
-            let mut state = lock(&self.0);
-            state.0.get_or_insert(ok);
-            state.1.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
+impl Drop for Arriving {
+    /// A fault that nobody waits for any longer is told by the next read.
+    fn drop(&mut self) {
+        if let Some(faults) = self.faults.take() {
+            faults.keep(Late {
+                staging: self.staging.clone(),
+                at: self.size as usize,
+                signal: Arc::clone(&self.signal),
+            });
         }
-    }
-
-    async fn get(&self) -> bool {
-        std::future::poll_fn(|context| {
-            let mut state = lock(&self.0);
-            state.1 = Some(context.waker().clone());
-            state.0.map_or(Poll::Pending, Poll::Ready)
-        })
-        .await
     }
 }
 
-/// The callback's end of a signal: dropped unheard, it says no.
-struct Answer(Arc<Signal>);
+/// Elements that were asked for ahead of time.
+#[derive(Default)]
+pub struct Early(State);
 
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.0.set(false);
-    }
+#[derive(Default)]
+enum State {
+    #[default]
+    Unasked,
+    /// On their way, and the last write when they were asked for.
+    Coming(Arriving, u64),
+    Here(Vec<u8>),
 }
 
 impl Gpu {
@@ -63,37 +62,81 @@ impl Gpu {
             let fact = format!("the host has no {} bytes left", buffer.bytes());
             return Err(Error::new(ErrorKind::Memory, op, fact));
         }
-        let mut fault = 0;
         // An empty buffer is asked for too: the fault word may have news.
         loop {
-            let at = bytes.len() as u64;
-            fault = fault.max(self.piece(op, buffer, at, &mut bytes).await?);
+            if let Some(arriving) = self.fetch(op, buffer, bytes.len() as u64)? {
+                self.wait(op, Some(arriving.index.clone()))?;
+                let mapped = arriving.signal.get().await;
+                if !mapped {
+                    self.health.settle(self.health.now()).await;
+                }
+                self.collect(op, arriving, mapped, &mut bytes)?;
+            }
             if bytes.len() as u64 >= buffer.bytes() {
                 break;
             }
         }
-        self.health.settle().await;
-        self.health.check(op)?;
-        self.health.condemned(buffer.serial())?;
-        self.faults.check(fault)?;
+        self.health.settle(self.health.now()).await;
+        self.told(op, buffer)?;
         Ok(bytes)
     }
 
-    /// Appends the elements from `at` on, as many as fit into a piece; gives the fault word.
-    async fn piece(&self, op: &str, buffer: &GpuBuffer, at: u64, bytes: &mut Vec<u8>) -> Result<u32> {
-        let with_fault = self.faults.take();
-        let result = self.copy(op, buffer, at, with_fault, bytes).await;
-        if with_fault && result.is_err() {
-            self.faults.expect();
-        }
-        result
+    /// The elements of a small `buffer` when they have arrived; the first call asks for them, and
+    /// none waits.
+    pub fn try_read(&self, op: &str, buffer: &GpuBuffer) -> Result<Option<Vec<u8>>> {
+        self.health.check(op)?;
+        let mut early = lock(&buffer.early);
+        let (arriving, last) = match std::mem::take(&mut early.0) {
+            State::Unasked => match self.fetch(op, buffer, 0)? {
+                Some(arriving) => (arriving, self.health.now()),
+                None => return Ok(Some(Vec::new())),
+            },
+            State::Coming(arriving, last) => (arriving, last),
+            State::Here(bytes) => {
+                early.0 = State::Here(bytes.clone());
+                drop(early);
+                return self.told(op, buffer).map(|()| Some(bytes));
+            }
+        };
+        self.poll(op)?;
+        let mapped = match arriving.signal.now() {
+            Some(mapped) if self.health.settled(last) => mapped,
+            _ => {
+                early.0 = State::Coming(arriving, last);
+                return Ok(None);
+            }
+        };
+        let mut bytes = Vec::new();
+        self.collect(op, arriving, mapped, &mut bytes)?;
+        early.0 = State::Here(bytes.clone());
+        drop(early);
+        self.told(op, buffer).map(|()| Some(bytes))
     }
 
-    async fn copy(&self, op: &str, buffer: &GpuBuffer, at: u64, with_fault: bool, bytes: &mut Vec<u8>) -> Result<u32> {
-        let size = (buffer.bytes() - at).min(PIECE_BYTES);
+    /// An error when something is known to be wrong with the elements of `buffer`, or with an index
+    /// anywhere.
+    fn told(&self, op: &str, buffer: &GpuBuffer) -> Result<()> {
+        self.health.check(op)?;
+        self.health.condemned(buffer.serial())?;
+        self.faults.check()
+    }
+
+    /// Asks for the elements from `at` on, as many as fit into a piece, and for the fault word when
+    /// it may have news; nothing when there is nothing to ask for.
+    fn fetch(&self, op: &str, buffer: &GpuBuffer, at: u64) -> Result<Option<Arriving>> {
+        let with_fault = self.faults.take();
+        let started = self.start(op, buffer, at, with_fault);
+        if with_fault && started.is_err() {
+            self.faults.expect();
+        }
+        started
+    }
+
+    fn start(&self, op: &str, buffer: &GpuBuffer, at: u64, with_fault: bool) -> Result<Option<Arriving>> {
+        let size = buffer.bytes().saturating_sub(at).min(PIECE_BYTES);
         let whole = size + if with_fault { FAULT_BYTES } else { 0 };
         if whole == 0 {
-            return Ok(0);
+            return Ok(None);
         }
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let (staging, commands) = self.scoped(ErrorKind::Memory, op, || {
@@ -110,23 +153,31 @@ impl Gpu {
             (staging, encoder.finish())
         })?;
         let index = self.submit(op, Some(commands))?;
-        let signal = Arc::new(Signal::default());
-        let answer = Answer(Arc::clone(&signal));
+        let (signal, answer) = Signal::new();
         self.scoped(ErrorKind::Device, op, || {
-            staging.map_async(wgpu::MapMode::Read, .., move |result| answer.0.set(result.is_ok()));
+            staging.map_async(wgpu::MapMode::Read, .., move |result| answer.say(result.is_ok()));
         })?;
-        self.wait(op, Some(index))?;
-        if !signal.get().await {
-            self.health.settle().await;
+        let faults = with_fault.then(|| Arc::clone(&self.faults));
+        Ok(Some(Arriving { staging, size, signal, index, faults }))
+    }
+
+    /// Appends what has arrived to `bytes`.
+    fn collect(&self, op: &str, mut arriving: Arriving, mapped: bool, bytes: &mut Vec<u8>) -> Result<()> {
+        if !mapped {
             self.health.condemned(self.health.now())?;
             // No error scope caught anything, which happens only when the device is gone.
             return Err(self.health.lost(op, "a buffer could not be mapped"));
         }
-        let view =
-            staging.get_mapped_range(..).map_err(|error| Error::new(ErrorKind::Device, op, error.to_string()))?;
-        let (elements, word) = view.split_at(view.len().min(size as usize));
+        let view = arriving
+            .staging
+            .get_mapped_range(..)
+            .map_err(|error| Error::new(ErrorKind::Device, op, error.to_string()))?;
+        let (elements, word) = view.split_at(view.len().min(arriving.size as usize));
         bytes.extend_from_slice(elements);
-        Ok(word.try_into().map_or(0, u32::from_le_bytes))
+        if let Some(faults) = arriving.faults.take() {
+            faults.tell(word.try_into().map_or(0, u32::from_le_bytes));
+        }
+        Ok(())
     }
 
     /// The elements of `buffer`, waited for.

@@ -1,14 +1,18 @@
 //! [`Program`]: a plan made ready for a device, and how it runs.
 //!
 //! A run takes buffers from the pool, records every step into one compute pass and submits it
-//! once. Nothing waits for results. Knows no graph and no shader text.
+//! once, unless that would take so long that a watchdog might bite. Nothing waits for results.
+//! Knows no graph and no shader text.
 
+use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crate::compile::plan::{Home, Plan};
-use crate::compile::shader::{GROUPS_X_MAX, Shader};
+use crate::compile::shader::Shader;
 use crate::device::gpu::memory::GpuBuffer;
 use crate::device::gpu::pipeline::{META_BYTES, Pipeline};
+use crate::device::gpu::slice::Slice;
 use crate::device::gpu::{Gpu, lock, mismatch};
 use crate::error::{ErrorKind, Result};
 
@@ -22,6 +26,8 @@ pub struct Program {
     gpu: Arc<Gpu>,
     plan: Arc<Plan>,
     launches: Vec<Launch>,
+    /// The launches of each submission.
+    submissions: Vec<Range<usize>>,
     /// `Meta` of every launch.
     meta: wgpu::Buffer,
     /// The runtime scalars: written before each run, in the queue's order.
@@ -32,14 +38,14 @@ pub struct Program {
     bound: Mutex<Vec<Vec<Bound>>>,
 }
 
-/// One step, ready to be dispatched.
+/// A step or a slice of one, ready to be dispatched.
 struct Launch {
-    name: String,
+    name: Arc<str>,
     pipeline: Arc<Pipeline>,
     grid: [u32; 3],
     meta_offset: Option<u64>,
     raises_faults: bool,
-    windows: Vec<Window>,
+    windows: Arc<[Window]>,
 }
 
 /// A range of the memory of a slot.
@@ -64,25 +70,21 @@ impl Gpu {
         }
         let named: Vec<_> = plan.steps.iter().map(|step| step.kernel.name.as_str()).zip(shaders).collect();
         let pipelines = self.pipelines(&named)?;
+        let pace = self.pace();
         let mut launches = Vec::with_capacity(shaders.len());
+        let mut seconds = Vec::with_capacity(shaders.len());
         let mut metas = Vec::new();
         for ((step, shader), pipeline) in plan.steps.iter().zip(shaders).zip(pipelines) {
-            let name = step.kernel.name.clone();
-            let grid = self.grid(&name, shader)?;
-            if grid.contains(&0) {
+            let name: Arc<str> = step.kernel.name.as_str().into();
+            let step_seconds = pace.seconds(step.flops, step.bytes);
+            let slices = self.slices(&name, shader, step_seconds)?;
+            if slices.is_empty() {
                 continue;
             }
             let base = match shader.raises_faults {
                 true => self.faults.number(&step.kernel.faults)?,
                 false => 0,
             };
-            let meta_offset = (!shader.bare).then_some(metas.len() as u64);
-            if meta_offset.is_some() {
-                for word in [0, f32::INFINITY.to_bits(), f32::NAN.to_bits(), base] {
-                    metas.extend(u32::to_le_bytes(word));
-                }
-                metas.resize(metas.len().next_multiple_of(META_STRIDE as usize), 0);
-            }
             let mut windows = Vec::with_capacity(shader.bindings.len());
             for binding in &shader.bindings {
                 let slot = step.kernel.buffers.get(binding.buffer).map(|buffer| buffer.slot);
@@ -92,8 +94,22 @@ impl Gpu {
                     _ => return Err(mismatch(&name, format!("{binding:?} binds nothing of the plan"))),
                 }
             }
-            launches.push(Launch { name, pipeline, grid, meta_offset, raises_faults: shader.raises_faults, windows });
+            let windows: Arc<[Window]> = windows.into();
+            seconds.extend(slices.iter().map(|_| step_seconds / slices.len() as f64));
+            for Slice { first, grid } in slices {
+                let meta_offset = (!shader.bare).then_some(metas.len() as u64);
+                if meta_offset.is_some() {
+                    for word in [first, f32::INFINITY.to_bits(), f32::NAN.to_bits(), base] {
+                        metas.extend(u32::to_le_bytes(word));
+                    }
+                    metas.resize(metas.len().next_multiple_of(META_STRIDE as usize), 0);
+                }
+                let (name, pipeline, windows) = (Arc::clone(&name), Arc::clone(&pipeline), Arc::clone(&windows));
+                let raises_faults = shader.raises_faults;
+                launches.push(Launch { name, pipeline, grid, meta_offset, raises_faults, windows });
+            }
         }
+        let submissions = pace.submissions(seconds);
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let size = (metas.len() as u64).max(META_STRIDE);
         let meta = self.scoped(ErrorKind::Memory, op, || {
@@ -110,23 +126,21 @@ impl Gpu {
         };
         let raises_faults = launches.iter().any(|launch| launch.raises_faults);
         let bound = Mutex::new(launches.iter().map(|_| Vec::new()).collect());
-        Ok(Program { gpu: Arc::clone(self), plan, launches, meta, scalars, raises_faults, bound })
+        Ok(Program { gpu: Arc::clone(self), plan, launches, submissions, meta, scalars, raises_faults, bound })
     }
 
-    /// The grid of a shader; one with a 0 in it does nothing.
-    fn grid(&self, name: &str, shader: &Shader) -> Result<[u32; 3]> {
-        let x_max = u64::from(GROUPS_X_MAX);
-        let grid = match shader.grid {
-            Some(grid) => grid,
-            None => {
-                let y = u32::try_from(shader.groups.div_ceil(x_max)).unwrap_or(u32::MAX);
-                [shader.groups.min(x_max) as u32, y, 1]
-            }
-        };
+    /// What is dispatched of a shader that takes `seconds`; nothing when its grid has a 0.
+    fn slices(&self, name: &str, shader: &Shader, seconds: f64) -> Result<Vec<Slice>> {
         let max = self.limits.groups_max;
-        match grid.iter().all(|&n| n <= max) {
-            true => Ok(grid),
-            false => Err(mismatch(name, format!("a grid of {grid:?} workgroups, but {max} a side are possible"))),
+        match shader.grid {
+            // A user's shader does not know of slices.
+            Some(grid) if grid.contains(&0) => Ok(Vec::new()),
+            Some(grid) if grid.iter().all(|&n| n <= max) => Ok(vec![Slice { first: 0, grid }]),
+            Some(grid) => Err(mismatch(name, format!("a grid of {grid:?} workgroups, but {max} a side are possible"))),
+            None => {
+                let slices = self.pace().slices(shader.groups, seconds, max);
+                slices.ok_or_else(|| mismatch(name, format!("a grid of {} workgroups", shader.groups)))
+            }
         }
     }
 }
@@ -142,6 +156,7 @@ impl Program {
     pub fn run(&self, op: &str, leaves: &[Arc<GpuBuffer>], scalars: &[u32]) -> Result<Vec<Arc<GpuBuffer>>> {
         let gpu = &self.gpu;
         gpu.health.check(op)?;
+        self.launches.iter().try_for_each(|launch| launch.pipeline.check())?;
         let serial = gpu.health.begin();
         let slots = self.memory(op, leaves, serial)?;
         let outputs = self.plan.outputs.iter().map(|&slot| slots.get(slot).and_then(Option::as_ref).map(Arc::clone));
@@ -155,28 +170,31 @@ impl Program {
             let read = read.ok_or_else(|| mismatch(op, format!("{} runtime scalars are too few", scalars.len())))?;
             gpu.write(op, buffer, bytemuck::cast_slice(read))?;
         }
-        if self.launches.is_empty() {
-            return Ok(outputs);
-        }
-        let commands = gpu.scoped(ErrorKind::Device, op, || {
-            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            let mut current = None;
-            for (launch, bound) in self.launches.iter().zip(bound.iter_mut()) {
-                if current != Some(&launch.pipeline.raw) {
-                    pass.set_pipeline(&launch.pipeline.raw);
-                    current = Some(&launch.pipeline.raw);
+        for range in &self.submissions {
+            let launches = self.launches.iter().zip(bound.iter_mut()).take(range.end).skip(range.start);
+            let commands = gpu.scoped(ErrorKind::Device, op, || {
+                let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                let mut current = None;
+                for (launch, bound) in launches {
+                    if current != Some(&launch.pipeline.raw) {
+                        pass.set_pipeline(&launch.pipeline.raw);
+                        current = Some(&launch.pipeline.raw);
+                    }
+                    pass.set_bind_group(0, self.bind(launch, bound, &slots)?, &[]);
+                    let [x, y, z] = launch.grid;
+                    pass.dispatch_workgroups(x, y, z);
                 }
-                pass.set_bind_group(0, self.bind(launch, bound, &slots)?, &[]);
-                let [x, y, z] = launch.grid;
-                pass.dispatch_workgroups(x, y, z);
+                drop(pass);
+                Ok(encoder.finish())
+            })??;
+            gpu.submit(op, Some(commands))?;
+            if self.raises_faults {
+                gpu.faults.expect();
             }
-            drop(pass);
-            Ok(encoder.finish())
-        })??;
-        gpu.submit(op, Some(commands))?;
-        if self.raises_faults {
-            gpu.faults.expect();
+        }
+        for (count, n) in gpu.counts.iter().zip([self.launches.len(), self.submissions.len()]) {
+            count.fetch_add(n as u64, Ordering::Relaxed);
         }
         Ok(outputs)
     }
@@ -233,7 +251,7 @@ impl Program {
                 if launch.raises_faults {
                     resources.push((self.gpu.faults.word(), 0, None));
                 }
-                for window in &launch.windows {
+                for window in launch.windows.iter() {
                     let buffer = buffer(window).ok_or_else(|| mismatch(&launch.name, "a slot has no memory"))?;
                     resources.push((buffer.raw(), window.offset, Some(window.size)));
                 }

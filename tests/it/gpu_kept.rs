@@ -1,0 +1,106 @@
+//! What a device keeps in a folder for the next program, and what happens when the folder is bad.
+
+use std::path::{Path, PathBuf};
+
+use wgrad::device::gpu::Gpu;
+use wgrad::prelude::*;
+
+use crate::devices::own_gpu;
+
+/// A folder of this test's own, which goes with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        Folder(std::env::temp_dir().join(format!("wgrad-{name}-{}", std::process::id())))
+    }
+
+    /// Its files by the ends of their names.
+    fn files(&self) -> Vec<(String, PathBuf)> {
+        let entries = std::fs::read_dir(&self.0).into_iter().flatten().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> =
+            entries.map(|path| (path.extension().unwrap().to_string_lossy().into_owned(), path)).collect();
+        files.sort();
+        files
+    }
+
+    fn kinds(&self) -> Vec<String> {
+        self.files().into_iter().map(|(kind, _)| kind).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0).or_else(|_| std::fs::remove_file(&self.0));
+    }
+}
+
+/// A product on a new device with `folder`: how many dispatches it took, tests included.
+#[track_caller]
+fn dispatches(folder: Option<&Path>) -> u64 {
+    let device = own_gpu().expect("there was one");
+    folder.into_iter().for_each(|folder| device.set_cache_dir(folder));
+    let x = Tensor::arange(0.0, 64.0, 1.0, &device).reshape([8, 8]);
+    let y = x.matmul(&x).sum(..);
+    assert_eq!(y.item::<f32>().unwrap(), 529_536.0);
+    Gpu::of(&device).unwrap().counts()[0]
+}
+
+#[test]
+fn a_device_remembers_its_tests_and_pipelines() {
+    if own_gpu().is_none() {
+        return println!("not run: there is no adapter");
+    }
+    let folder = Folder::new("kept");
+    let tested = dispatches(None);
+    assert_eq!(folder.kinds(), [""; 0], "nothing is kept unless asked for");
+    assert_eq!(dispatches(Some(&folder.0)), tested);
+    let kinds = folder.kinds();
+    println!("{kinds:?}, {tested} dispatches with the test");
+    assert!(kinds.iter().any(|kind| kind == "tested") && kinds.iter().all(|kind| kind != "new"), "{kinds:?}");
+    assert_eq!(dispatches(Some(&folder.0)), tested - 3, "three products are tested");
+    assert_eq!(folder.kinds(), kinds);
+
+    // Whatever becomes of the files, it only costs the tests again.
+    for spoil in [
+        |_: &[u8]| Vec::new(),
+        |x: &[u8]| x[..x.len() - 1].to_vec(),
+        |x: &[u8]| [x, &[0]].concat(),
+        |x: &[u8]| x.iter().enumerate().map(|(k, &b)| if k == x.len() - 20 { b ^ 1 } else { b }).collect(),
+    ] {
+        for (_, path) in folder.files() {
+            std::fs::write(&path, spoil(&std::fs::read(&path).unwrap())).unwrap();
+        }
+        assert_eq!(dispatches(Some(&folder.0)), tested);
+        assert_eq!(dispatches(Some(&folder.0)), tested - 3, "written anew");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_is_passed_over() {
+    if own_gpu().is_none() {
+        return println!("not run: there is no adapter");
+    }
+    let file = Folder::new("no-folder");
+    std::fs::write(&file.0, "a file").unwrap();
+    let tested = dispatches(None);
+    for folder in [file.0.clone(), file.0.join("below"), PathBuf::from("/dev/null/x\0y")] {
+        assert_eq!(dispatches(Some(&folder)), tested, "{folder:?}");
+    }
+    Device::cpu().set_cache_dir(&file.0);
+    assert_eq!(std::fs::read_to_string(&file.0).unwrap(), "a file");
+}
+
+#[test]
+fn a_device_may_be_tested_beforehand() {
+    let Some(device) = own_gpu() else { return println!("not run: there is no adapter") };
+    let count = || Gpu::of(&device).unwrap().counts()[0];
+    for _ in 0..2 {
+        pollster::block_on(device.self_test()).unwrap();
+        assert_eq!(count(), 3);
+    }
+    let x = Tensor::ones([8, 8], &device);
+    x.matmul(&x).realize().unwrap();
+    assert_eq!(count(), 4);
+    pollster::block_on(Device::cpu().self_test()).unwrap();
+}
