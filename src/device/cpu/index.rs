@@ -9,7 +9,7 @@ use crate::compile::index::{Atom, Lin, Var};
 use crate::device::cpu::lanes::{Frame, Place};
 
 /// Shorter pieces than this many lanes cost more than stepping through lanes one at a time.
-const PIECE_MIN: i64 = 8;
+const PIECE_MIN: i64 = 32;
 /// A piece that has no end.
 const ENDLESS: i64 = i64::MAX;
 
@@ -191,6 +191,18 @@ impl Part {
         if !self.inner.varies {
             let add = (self.piece(frame, 0).value as u32).wrapping_mul(c);
             out.iter_mut().for_each(|out| *out = out.wrapping_add(add));
+        } else if self.by.count_ones() == 1 && self.by <= 1 << 31 {
+            // A shift or a mask rounds down whatever the sign, and vector instructions do it.
+            let mut inner = vec![0; out.len()];
+            self.inner.lanes(frame, &mut inner);
+            let (shift, mask) = (self.by.trailing_zeros(), (self.by - 1) as u32);
+            let pairs = out.iter_mut().zip(inner);
+            let add = |out: &mut u32, own: u32| *out = out.wrapping_add(own.wrapping_mul(c));
+            match (self.quotient, self.signed) {
+                (false, _) => pairs.for_each(|(out, x)| add(out, x & mask)),
+                (true, false) => pairs.for_each(|(out, x)| add(out, x >> shift)),
+                (true, true) => pairs.for_each(|(out, x)| add(out, (x as i32 >> shift) as u32)),
+            }
         } else if self.inner.parts.is_empty() && self.inner.values.is_empty() {
             // The remainder counts up and carries into the quotient: no division in the loop.
             let first = self.inner.piece(frame, 0);
