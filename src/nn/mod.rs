@@ -40,19 +40,30 @@
 //! statistics are updated in a training pass only. A wrong shape gives an invalid tensor that says
 //! which weight it did not fit; see [`Tensor::error`].
 //!
+//! To generate text, call a transformer's `forward_cached` with a [`KvCache`]: each step computes the
+//! new positions alone, and all steps share one plan. Recurrent networks have `run`, which takes and
+//! gives their state.
+//!
 //! The modules know weights and words; they know no optimizer, no file and no dataset.
 
 mod activation;
+mod attention;
 mod batch_norm;
+mod block;
+mod cache;
 mod conv;
 mod dropout;
 mod linear;
 mod norm;
 mod pool;
+mod recurrent;
 mod sequential;
 
 pub use activation::Activation;
+pub use attention::MultiHeadAttention;
 pub use batch_norm::BatchNorm;
+pub use block::TransformerBlock;
+pub use cache::KvCache;
 pub use conv::{Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
 pub use dropout::Dropout;
 pub use linear::{Embedding, Linear};
@@ -61,6 +72,7 @@ pub use pool::{
     AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, Flatten,
     MaxPool1d, MaxPool2d,
 };
+pub use recurrent::{Gru, Lstm, LstmState};
 pub use sequential::{Residual, Sequential};
 
 use crate::graph::tensor::Tensor;

@@ -2,12 +2,10 @@
 //!
 //! What is measured of a whole process is measured in a process of its own.
 
-use std::process::Command;
-
 use wgrad::prelude::*;
 
 use crate::devices::{devices, own_gpu};
-use crate::support::Rng;
+use crate::support::{Rng, by_itself};
 
 /// An MLP with Adam, written out.
 struct Training {
@@ -97,32 +95,14 @@ fn a_thousand_steps(device: &Device) {
     assert!(last < first * 0.5, "{device}: the loss went from {first} to {last}");
 }
 
-/// Names the test that a process was started for.
-const CHILD: &str = "WGRAD_TEST_CHILD";
-
-/// Runs `measured` in a process that has nothing else to do and may use 8 GiB of addresses: the
-/// test `name` of this file starts itself once more, and its child does the measuring.
-fn by_itself(name: &str, measured: impl FnOnce()) {
-    if std::env::var(CHILD).is_ok_and(|child| child == name) {
-        return measured();
-    }
-    let program = std::env::current_exe().unwrap();
-    let command = format!("ulimit -v 8388608; exec \"$0\" loops::{name} --exact --nocapture");
-    let run = Command::new("sh").args(["-c", &command]).arg(program).env(CHILD, name).output().unwrap();
-    let text = String::from_utf8_lossy(&run.stdout);
-    println!("{text}");
-    assert!(run.status.success(), "{text}{}", String::from_utf8_lossy(&run.stderr));
-    assert!(text.contains("1 passed"), "{text}");
-}
-
 #[test]
 fn a_thousand_steps_hold_no_more_than_ten_on_the_cpu() {
-    by_itself("a_thousand_steps_hold_no_more_than_ten_on_the_cpu", || a_thousand_steps(&Device::cpu()));
+    by_itself("loops::a_thousand_steps_hold_no_more_than_ten_on_the_cpu", || a_thousand_steps(&Device::cpu()));
 }
 
 #[test]
 fn a_thousand_steps_hold_no_more_than_ten_on_the_gpu() {
-    by_itself("a_thousand_steps_hold_no_more_than_ten_on_the_gpu", || match own_gpu() {
+    by_itself("loops::a_thousand_steps_hold_no_more_than_ten_on_the_gpu", || match own_gpu() {
         Some(device) => a_thousand_steps(&device),
         None => println!("not run: there is no adapter"),
     });
@@ -225,7 +205,7 @@ fn memory_that_is_not_there_is_an_error_on_the_gpu() {
 
 #[test]
 fn memory_that_is_not_there_is_an_error_on_the_cpu() {
-    by_itself("memory_that_is_not_there_is_an_error_on_the_cpu", || {
+    by_itself("loops::memory_that_is_not_there_is_an_error_on_the_cpu", || {
         let device = Device::cpu();
         let huge = Tensor::full([65_535, 65_535], 1.0, &device) + Tensor::input(1.0, &device);
         for _ in 0..2 {
