@@ -193,7 +193,7 @@ impl Tensor {
         let bytes = self.realize().and_then(|()| self.value().map_or(Err(gone("to_device")), |v| v.to_host()));
         match bytes {
             Ok(bytes) => Tensor::leaf(Arc::new(HostData(bytes)), *self.shape(), self.dtype(), device),
-            Err(error) => Tensor::from_error(error, device),
+            Err(error) => Tensor::from_error(error.at(std::panic::Location::caller()), device),
         }
     }
 

@@ -59,6 +59,10 @@ impl Tensor {
             let fact = format!("the cotangent of {} {} is {} {}", self.dtype(), self.shape(), dy.dtype(), dy.shape());
             return vec![mistake("vjp", fact, self); targets.len()];
         }
+        if self.is_valid() && dy.is_valid() && dy.device() != self.device() {
+            let fact = format!("the cotangent of a tensor on {} is on {}", self.device(), dy.device());
+            return vec![mistake("vjp", fact, self); targets.len()];
+        }
         pull("vjp", self, dy, targets)
     }
 }

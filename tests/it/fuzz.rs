@@ -31,8 +31,10 @@ const WORK_MAX: u64 = 20_000_000;
 /// Longer histories are let go.
 const DEPTH_MAX: usize = 5;
 /// A wrong call of the first word may name the second.
-const ALSO: [(&str, &str); 5] = [
+const ALSO: [(&str, &str); 6] = [
     ("cross_entropy_with", "cross_entropy"),
+    // It computes what it copies, which may be too much.
+    ("to_device", "realize"),
     // What the closures themselves do wrong.
     ("custom_gradient", "add"),
     ("checkpoint", "mul"),
