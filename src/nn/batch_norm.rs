@@ -1,7 +1,8 @@
 //! [`BatchNorm`]: the norm that remembers.
 //!
 //! A training pass normalises with the batch's own statistics and notes new running ones in the
-//! pass; the optimizer's step computes and keeps them. Evaluation uses them and changes nothing.
+//! pass; the optimizer's step computes and keeps them, if the pass is still there by then.
+//! Evaluation uses them and changes nothing.
 
 use crate::graph::device::Device;
 use crate::graph::tensor::Tensor;
@@ -11,6 +12,9 @@ use crate::shape::Shape;
 
 /// `(x - mean) / sqrt(var + eps) * weight + bias` on each channel of `[n, c]`, `[n, c, l]`,
 /// `[n, c, h, w]` and so on.
+///
+/// In training, bind the pass (`let pass = Pass::train(&params);`): a pass that is gone before the
+/// optimizer's step takes the new running statistics with it.
 ///
 /// ```
 /// # use wgrad::prelude::*;

@@ -272,7 +272,37 @@ fn one_plan_of_a_batch_norm() {
         plans.push(device.plans_made() - before);
     }
     assert_eq!(plans, [1, 0, 0, 0]);
+    one_plan_of_a_network(&device);
+
     assert_eq!(numbers(&norm.num_batches_tracked.value()), [4.0]);
+}
+
+/// With weights, statistics and random numbers that all change.
+fn one_plan_of_a_network(device: &Device) {
+    let params = Params::new(device, 3);
+    let model = nn::Sequential::new()
+        .then(nn::Conv2d::without_bias(&params.at(0), 1, 4, 3, conv().stride(2)))
+        .then(nn::BatchNorm::new(&params.at(1), 4))
+        .then(nn::Activation::Relu)
+        .then(nn::Conv2d::without_bias(&params.at(2), 4, 4, 2, conv()))
+        .then(nn::BatchNorm::new(&params.at(3), 4))
+        .then(nn::Flatten)
+        .then(nn::Dropout::new(0.5))
+        .then(nn::Linear::new(&params.at(4), 4, 3));
+    let mut adam = wgrad::optim::AdamW::new(&params, 1e-2);
+    let mut plans = Vec::new();
+    for k in 0..4 {
+        let x = Tensor::from_vec((0..50).map(|i| (i * k) as f32 / 50.0).collect(), [2, 1, 5, 5], device);
+        let pass = Pass::train(&params);
+        let loss = model.forward(&x, &pass).cross_entropy(&Tensor::new([0, 2], device));
+        let before = device.plans_made();
+        adam.step(loss.backward(&params)).unwrap();
+        plans.push(device.plans_made() - before);
+    }
+    // The first step begins with weights that do not lie in a slab yet.
+    assert_eq!(plans[2..], [0, 0], "{plans:?}");
+    let counts = [1, 3].map(|k| numbers(&params.get(&format!("{k}.num_batches_tracked")).unwrap().value()));
+    assert_eq!(counts, [[4.0], [4.0]]);
 }
 
 #[test]
