@@ -187,7 +187,7 @@ impl fmt::Display for Confusion {
         let most = self.counts.iter().flatten().copied().max().unwrap_or(0);
         let width = most.to_string().len().max(self.counts.len().to_string().len()).max(3);
         let top: String = (0..self.counts.len()).map(|class| format!(" {class:>width$}")).collect();
-        writeln!(f, "is \\ taken for{}\n{:>14}{top}", "", "")?;
+        writeln!(f, "is \\ taken for\n{:>14}{top}", "")?;
         for (class, row) in self.counts.iter().enumerate() {
             let cells = row.iter().map(|&n| if n == 0 { format!(" {:>width$}", "·") } else { format!(" {n:>width$}") });
             writeln!(f, "{class:>14}{}", cells.collect::<String>())?;
