@@ -9,6 +9,7 @@
 //! - [`Error`] is what reading gives where a formula was wrong: see [`Tensor::error`].
 //! - [`DType`] has the table of promotions, [`shape`] what may be given as dimensions and axes.
 //! - [`device::CustomKernel`] runs your own WGSL.
+//! - [`Params`] keeps weights by path; [`nn`] has the layers that use them.
 //! - [`data`] reads datasets and makes batches; [`io`] reads and writes safetensors and NumPy's files.
 //! - [`mod@reference`] is the oracle, [`compile`] the compiler, both as libraries.
 
@@ -28,6 +29,12 @@ pub mod params;
 
 pub mod data;
 pub mod io;
+pub mod nn;
+pub mod optim;
+
+// It reads results as they come, which a browser does by `read().await` in a loop of its own.
+#[cfg(not(target_arch = "wasm32"))]
+pub mod train;
 
 pub use device::explain;
 pub use device::realize::realize;
@@ -48,6 +55,7 @@ pub use wgpu;
 
 /// The words most programs use: `use wgrad::prelude::*;`.
 pub mod prelude {
+    pub use crate::nn::{self, Module};
     pub use crate::{AttentionOptions, ClassOptions, ConvOptions, PadMode, PoolOptions, Reduce, Upsample};
     pub use crate::{DType, Device, Error, Number, Shape, Tensor, keepdim};
     pub use crate::{Gradients, Init, Param, Params, Pass};

@@ -4,6 +4,7 @@
 //! makes the program of a graph; [`cpu`] and `gpu` run it.
 
 mod cache;
+pub mod clock;
 pub mod cpu;
 mod custom;
 pub mod display;

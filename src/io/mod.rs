@@ -20,6 +20,7 @@ pub(crate) mod inflate;
 pub(crate) mod json;
 mod npy;
 mod npz;
+mod params;
 mod safetensors;
 
 pub use file::{Output, write_atomically};

@@ -18,7 +18,7 @@ pub struct ConvOptions {
     padding: Option<Vec<isize>>,
     output_padding: Vec<isize>,
     dilation: Vec<isize>,
-    groups: usize,
+    pub(crate) groups: usize,
 }
 
 impl Default for ConvOptions {

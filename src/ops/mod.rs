@@ -14,6 +14,8 @@ macro_rules! given {
     };
 }
 
+pub(crate) use given;
+
 /// The value of a `Result<_, String>`; its error becomes what the calling word returns.
 ///
 /// `checked!(x, "sum", axis_set(..))` reports the fact under `"sum"` at the user's line, unless `x`

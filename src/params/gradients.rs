@@ -29,9 +29,19 @@ impl Tensor {
     /// ```
     #[track_caller]
     pub fn backward(&self, params: &Params) -> Gradients {
+        self.backward_scaled(params, &self.ones_like())
+    }
+
+    /// `backward` with all gradients times `scale`.
+    #[track_caller]
+    pub(crate) fn backward_scaled(&self, params: &Params, scale: &Tensor) -> Gradients {
         let trained: Vec<Param> = params.iter().filter(Param::is_trained).collect();
         let leaves: Vec<Tensor> = trained.iter().map(Param::leaf).collect();
-        let found = self.grad(&leaves.iter().collect::<Vec<_>>());
+        let leaves: Vec<&Tensor> = leaves.iter().collect();
+        let found = match self.numel() {
+            1 => self.vjp(&scale.cast(self.dtype()).reshape(self.dims()), &leaves),
+            _ => self.grad(&leaves),
+        };
         Gradients { params: params.clone(), loss: self.clone(), found: trained.into_iter().zip(found).collect() }
     }
 }
@@ -128,9 +138,5 @@ impl Gradients {
     pub(crate) fn missing(&self, param: &Param) -> Error {
         let fact = format!("no gradient by {}: it was frozen, or made, after the optimizer", param.path());
         Error::new(ErrorKind::Gradient, "step", fact)
-    }
-
-    pub(crate) fn params(&self) -> &Params {
-        &self.params
     }
 }

@@ -133,7 +133,10 @@ impl Params {
     /// A new running statistic, beginning as `value`; saved with the weights, never learned.
     #[track_caller]
     pub fn buffer(&self, name: &str, value: &Tensor) -> Param {
-        self.insert("buffer", self.path(name), Kind::Buffer, value.detach())
+        // Elements in memory stay the leaf that they are: the first step is then a graph like the next.
+        let leaf = value.is_realized() && !value.0.tracked;
+        let value = if leaf { value.clone() } else { value.detach() };
+        self.insert("buffer", self.path(name), Kind::Buffer, value)
     }
 
     /// Makes `name` another path of `param`: the two share one value, one gradient, one update.
@@ -334,10 +337,6 @@ impl Params {
     pub(crate) fn put(&self, param: &Param, value: &Tensor) {
         self.store.lock().entries[param.index].value = value.clone();
     }
-
-    pub(crate) fn is_of(&self, param: &Param) -> bool {
-        Arc::ptr_eq(&self.store, &param.store)
-    }
 }
 
 impl Param {
@@ -382,11 +381,6 @@ impl Param {
     /// The tensor that gradients are taken by.
     pub(crate) fn leaf(&self) -> Tensor {
         self.with(|entry| entry.value.clone())
-    }
-
-    /// The store, from its root.
-    pub(crate) fn params(&self) -> Params {
-        Params { store: self.store.clone(), prefix: "".into() }
     }
 
     fn with<R>(&self, f: impl FnOnce(&Entry) -> R) -> R {

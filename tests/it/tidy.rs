@@ -64,7 +64,12 @@ const WGSL: &[&str] = &["@group(", "@compute", "@workgroup_size", "@builtin", "b
 /// What only the device layer touches, and what of it other modules may.
 const DEVICE_ONLY: &[&str] =
     &["target_arch", "wgpu::", "rayon::", "gemm::", "naga::", "std::thread", "std::fs", "Instant::", "SystemTime::"];
-const MAY_TOUCH: &[(&str, &[&str])] = &[("io", &["std::fs"]), ("data", &["target_arch", "std::thread"])];
+const MAY_TOUCH: &[(&str, &[&str])] = &[
+    ("io", &["std::fs"]),
+    ("data", &["target_arch", "std::thread"]),
+    ("train", &["std::fs"]),
+    ("lib", &["target_arch"]),
+];
 
 /// A match that names so many primitives gives all of them a meaning.
 const EXHAUSTIVE_MIN: usize = 10;

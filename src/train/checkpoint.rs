@@ -1,0 +1,136 @@
+//! [`Checkpoint`]: everything a run needs to go on as if it had never stopped, in one file.
+//!
+//! A safetensors file: weights under their paths, the optimizer's states after them, and what is no
+//! tensor in the notes. It is replaced whole or not at all.
+
+use std::path::Path;
+
+use crate::data::{Loader, Position};
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::json::Value;
+use crate::io::{SafeTensors, SafeTensorsWriter};
+use crate::optim::{Optimizer, Rule};
+use crate::params::Params;
+
+/// What the names of the optimizer's states begin with.
+const STATES: &str = "optimizer:";
+/// The note that holds the rest.
+const NOTE: &str = "wgrad";
+
+/// Saving a run and going on with it.
+///
+/// ```
+/// # use wgrad::prelude::*;
+/// use wgrad::optim::Sgd;
+/// use wgrad::train::Checkpoint;
+/// # let path = std::env::temp_dir().join("wgrad-doc-checkpoint.safetensors");
+/// let params = Params::new(&Device::cpu(), 42);
+/// let w = params.weight("w", [2], Init::Ones);
+/// let mut sgd = Sgd::new(&params, 0.1).momentum(0.9);
+/// Checkpoint::save(&path, &params, &mut sgd, None, &[("note", "best so far".into())])?;
+/// let saved = Checkpoint::load(&path, &params, &mut sgd, None)?;
+/// assert_eq!(saved.note("note"), Some("best so far"));
+/// # Ok::<(), wgrad::Error>(())
+/// ```
+pub struct Checkpoint {
+    notes: Vec<(String, String)>,
+}
+
+impl Checkpoint {
+    /// Writes weights, the optimizer's states and steps, the state of the random numbers, the
+    /// loader's position and `notes` to `path`: a crash leaves the old file or the new one.
+    pub fn save<R: Rule>(
+        path: impl AsRef<Path>,
+        params: &Params,
+        optimizer: &mut Optimizer<R>,
+        loader: Option<&Loader>,
+        notes: &[(&str, String)],
+    ) -> Result<()> {
+        let position = loader.map(Loader::position);
+        let count = |n: u64| Value::Int(i128::from(n));
+        let mut fields = vec![
+            ("version".to_string(), Value::Text(env!("CARGO_PKG_VERSION").into())),
+            ("seed".into(), count(params.seed())),
+            ("passes".into(), count(params.passes())),
+            ("rule".into(), Value::Text(optimizer.rule().name().into())),
+            ("steps".into(), count(optimizer.steps())),
+            ("factor".into(), Value::Float(optimizer.factor())),
+        ];
+        if let Some(position) = position {
+            fields.push(("epoch".into(), count(position.epoch)));
+            fields.push(("batch".into(), count(position.batch)));
+        }
+        let notes = notes.iter().map(|(key, text)| (key.to_string(), Value::Text(text.clone()))).collect();
+        fields.push(("notes".into(), Value::Object(notes)));
+        let writer =
+            SafeTensorsWriter::new().metadata("format", "pt").metadata(NOTE, Value::Object(fields).to_string());
+        let states = optimizer.state()?;
+        let writer = params.write(writer);
+        states.iter().fold(writer, |writer, (name, x)| writer.tensor(format!("{STATES}{name}"), x)).save(path)
+    }
+
+    /// Takes everything from the file at `path`; an error, and weights as they were, when the file
+    /// is of another model or optimizer.
+    pub fn load<R: Rule>(
+        path: impl AsRef<Path>,
+        params: &Params,
+        optimizer: &mut Optimizer<R>,
+        loader: Option<&Loader>,
+    ) -> Result<Checkpoint> {
+        let path = path.as_ref();
+        let wrong = |fact: String| Error::new(ErrorKind::File, "checkpoint", format!("{}: {fact}", path.display()));
+        let file = SafeTensors::open(path)?;
+        let note = file.metadata().get(NOTE).ok_or_else(|| wrong("no checkpoint: weights only".into()))?;
+        let note = Value::parse(note.as_bytes()).map_err(|fault| wrong(format!("its note: {}", fault.fact)))?;
+        let count = |key: &str| match note.get(key) {
+            Some(Value::Int(n)) => u64::try_from(*n).map_err(|_| wrong(format!("{key} is {n}"))),
+            _ => Err(wrong(format!("its note has no count {key:?}"))),
+        };
+        let rule = match note.get("rule") {
+            Some(Value::Text(rule)) => rule.clone(),
+            _ => return Err(wrong("its note names no optimizer".into())),
+        };
+        if rule != optimizer.rule().name() {
+            return Err(wrong(format!("saved with {rule}, but the optimizer is {}", optimizer.rule().name())));
+        }
+        if count("seed")? != params.seed() {
+            return Err(wrong(format!("saved with seed {}, but the seed is {}", count("seed")?, params.seed())));
+        }
+        let position = match loader {
+            Some(_) => Some(Position { epoch: count("epoch")?, batch: count("batch")? }),
+            None => None,
+        };
+        let (passes, steps) = (count("passes")?, count("steps")?);
+        // States first: weights change only when all else is right.
+        let mut unread = None;
+        let find = |name: &str| file.tensor(&format!("{STATES}{name}"), params.device()).ok();
+        let before: Vec<_> = params.iter().map(|param| (param.clone(), param.value())).collect();
+        let weights = params.load_from(&file, |path| Some(path.to_string()));
+        let outcome = weights.and_then(|()| optimizer.restore(steps, find));
+        if let Err(error) = outcome {
+            unread.replace(error);
+            params.assign(before.iter().map(|(param, value)| (param, value.clone())))?;
+        }
+        if let Some(error) = unread {
+            return Err(wrong(error.to_string()));
+        }
+        if let Some(Value::Float(factor)) = note.get("factor") {
+            optimizer.set_factor(*factor);
+        }
+        params.set_passes(passes);
+        if let (Some(loader), Some(position)) = (loader, position) {
+            loader.restore(position);
+        }
+        let notes = match note.get("notes") {
+            Some(Value::Object(fields)) => fields.clone(),
+            _ => Vec::new(),
+        };
+        let text = |(key, value)| if let Value::Text(text) = value { Some((key, text)) } else { None };
+        Ok(Checkpoint { notes: notes.into_iter().filter_map(text).collect() })
+    }
+
+    /// A note that was saved under `key`.
+    pub fn note(&self, key: &str) -> Option<&str> {
+        self.notes.iter().find(|(known, _)| known == key).map(|(_, text)| text.as_str())
+    }
+}

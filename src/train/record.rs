@@ -1,0 +1,169 @@
+//! [`Record`]: what a run was and how it went, in a file of lines that are chained by hash.
+//!
+//! Each line holds the hash of the line before it and its own, so that a line that was changed,
+//! taken out or put in later is found by [`verify_record`].
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::data::FileHash;
+use crate::error::Result;
+use crate::graph::device::Device;
+use crate::io::digest::{hex, sha256};
+use crate::io::file::{fault, fault_at, read};
+use crate::io::json::Value;
+
+/// The hash that the first line is chained to.
+const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+const OP: &str = "record";
+
+/// A run's record, being written.
+///
+/// ```
+/// # use wgrad::prelude::*;
+/// use wgrad::train::{Record, verify_record};
+/// # let path = std::env::temp_dir().join("wgrad-doc-record.jsonl");
+/// # let _ = std::fs::remove_file(&path);
+/// let mut record = Record::begin(&path, &Device::cpu(), 42, &[], &[("lr", "0.001".into())])?;
+/// record.event("epoch", &[("loss", 0.25)])?;
+/// assert_eq!(verify_record(&path)?.lines, 2);
+/// # Ok::<(), wgrad::Error>(())
+/// ```
+pub struct Record {
+    path: PathBuf,
+    file: File,
+    last: String,
+}
+
+/// What an intact record says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordSummary {
+    /// How many lines there are.
+    pub lines: usize,
+    /// The hash of the last one, which stands for all of them.
+    pub hash: String,
+}
+
+impl Record {
+    /// Begins the record of a run at `path`, or goes on with the one that is there and intact: a line
+    /// says with which crate, commit, device, seed, files and settings.
+    pub fn begin(
+        path: impl AsRef<Path>,
+        device: &Device,
+        seed: u64,
+        files: &[FileHash],
+        settings: &[(&str, String)],
+    ) -> Result<Record> {
+        let path = path.as_ref();
+        let last = if path.exists() { mended(path)? } else { START.into() };
+        let open = || OpenOptions::new().append(true).create(true).open(path);
+        let file = open().map_err(|error| fault(OP, path.display(), error))?;
+        let mut record = Record { path: path.into(), file, last };
+        let text = |text: &str| Value::Text(text.into());
+        let described = |file: &FileHash| {
+            let mut fields = vec![
+                ("name".to_string(), text(&file.name)),
+                ("bytes".into(), Value::Int(i128::from(file.bytes))),
+                ("sha256".into(), text(&file.sha256)),
+            ];
+            fields.extend(file.dvc_md5.iter().map(|md5| ("dvc_md5".into(), text(md5))));
+            Value::Object(fields)
+        };
+        let settings = settings.iter().map(|(key, value)| (key.to_string(), text(value))).collect();
+        record.line(vec![
+            ("event".into(), text("begin")),
+            ("crate".into(), text(concat!("wgrad ", env!("CARGO_PKG_VERSION")))),
+            ("commit".into(), commit().map_or(Value::Null, Value::Text)),
+            ("device".into(), text(&device.name())),
+            ("seed".into(), Value::Int(i128::from(seed))),
+            ("files".into(), Value::List(files.iter().map(described).collect())),
+            ("settings".into(), Value::Object(settings)),
+        ])?;
+        Ok(record)
+    }
+
+    /// Adds a line with numbers.
+    pub fn event(&mut self, event: &str, numbers: &[(&str, f64)]) -> Result<()> {
+        let numbers = numbers.iter().map(|(key, x)| (key.to_string(), Value::Float(*x)));
+        self.line(std::iter::once(("event".to_string(), Value::Text(event.into()))).chain(numbers).collect())
+    }
+
+    /// Where it is written.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn line(&mut self, mut fields: Vec<(String, Value)>) -> Result<()> {
+        let seconds =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+        fields.push(("time".into(), Value::Float(seconds)));
+        fields.push(("before".into(), Value::Text(self.last.clone())));
+        let body = Value::Object(fields.clone()).to_string();
+        let own = hex(&sha256(body.as_bytes()));
+        fields.push(("hash".into(), Value::Text(own.clone())));
+        let line = format!("{}\n", Value::Object(fields));
+        let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
+        written.map_err(|error| fault(OP, self.path.display(), error))?;
+        self.last = own;
+        Ok(())
+    }
+}
+
+/// Whether nothing was changed in the record at `path` since it was written; the error names the line.
+pub fn verify_record(path: impl AsRef<Path>) -> Result<RecordSummary> {
+    let path = path.as_ref();
+    checked(path, &read(OP, path)?)
+}
+
+fn checked(path: &Path, bytes: &[u8]) -> Result<RecordSummary> {
+    let (mut at, mut lines, mut last) = (0, 0, START.to_string());
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        let wrong = |fact: String| fault_at(OP, path.display(), at, format!("line {}: {fact}", lines + 1));
+        if line.last() != Some(&b'\n') {
+            return Err(wrong("cut off in the middle".into()));
+        }
+        let value = Value::parse(line).map_err(|found| wrong(found.fact))?;
+        let Value::Object(mut fields) = value else { return Err(wrong("an object was expected".into())) };
+        let (Some((key, Value::Text(own))), Some((before, Value::Text(chained)))) = (fields.pop(), fields.last())
+        else {
+            return Err(wrong("its hashes are missing".into()));
+        };
+        if key != "hash" || before != "before" {
+            return Err(wrong("its hashes are missing".into()));
+        }
+        if *chained != last {
+            return Err(wrong("it does not follow the line before it".into()));
+        }
+        if hex(&sha256(Value::Object(fields).to_string().as_bytes())) != own {
+            return Err(wrong("it was changed after it was written".into()));
+        }
+        (at, lines, last) = (at + line.len(), lines + 1, own);
+    }
+    Ok(RecordSummary { lines, hash: last })
+}
+
+/// The hash of the last whole line of a record that a crash may have cut; what was cut is taken off.
+fn mended(path: &Path) -> Result<String> {
+    let bytes = read(OP, path)?;
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    let summary = checked(path, bytes.get(..whole).unwrap_or(&[]))?;
+    if whole < bytes.len() {
+        let cut = |file: File| file.set_len(whole as u64);
+        OpenOptions::new().write(true).open(path).and_then(cut).map_err(|error| fault(OP, path.display(), error))?;
+    }
+    Ok(summary.hash)
+}
+
+/// The commit of the repository that the program runs in, where there is one.
+fn commit() -> Option<String> {
+    let start = Path::new(".").canonicalize().ok()?;
+    let git = start.ancestors().map(|folder| folder.join(".git")).find(|git| git.is_dir())?;
+    let head = std::fs::read_to_string(git.join("HEAD")).ok()?;
+    let Some(name) = head.trim().strip_prefix("ref: ") else { return Some(head.trim().into()) };
+    if let Ok(hash) = std::fs::read_to_string(git.join(name)) {
+        return Some(hash.trim().into());
+    }
+    let packed = std::fs::read_to_string(git.join("packed-refs")).ok()?;
+    packed.lines().find_map(|line| line.strip_suffix(name).map(|hash| hash.trim().to_string()))
+}

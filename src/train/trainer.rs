@@ -1,0 +1,398 @@
+//! [`Trainer`]: epochs of steps with evaluation, progress, checkpoints, curves and a record.
+//!
+//! It does nothing a plain loop could not: `fit` reads like one. Knows no model; a closure is it.
+
+use std::path::{Path, PathBuf};
+
+use crate::data::{Batch, Loader};
+use crate::device::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::tensor::Tensor;
+use crate::io::file::fault;
+use crate::optim::{Optimizer, Rule};
+use crate::params::{Params, Pass};
+use crate::train::{Checkpoint, Curves, Metric, Progress, Record, TensorBoard};
+
+/// Losses that may wait to be read, so that the device never waits for us.
+const UNREAD_MAX: usize = 16;
+
+/// What a model makes of a batch.
+pub struct Outcome {
+    /// The loss: one number.
+    pub loss: Tensor,
+    /// What metrics look at.
+    pub outputs: Tensor,
+}
+
+/// One epoch of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EpochReport {
+    /// Its number, from 0.
+    pub epoch: u64,
+    /// The mean loss of its steps.
+    pub train_loss: f64,
+    /// The mean loss over the test data, where there are any.
+    pub test_loss: Option<f64>,
+    /// The metrics over the test data, by name.
+    pub metrics: Vec<(String, f64)>,
+}
+
+/// A run that is over.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Every epoch, those before a resumed run began too.
+    pub epochs: Vec<EpochReport>,
+    /// Seconds since `fit` was called.
+    pub seconds: f64,
+    /// Whether it ended because nothing became better.
+    pub stopped_early: bool,
+}
+
+/// A run: an optimizer, and what is to be done beside its steps.
+///
+/// ```
+/// # use wgrad::prelude::*;
+/// use wgrad::data::{Array, Loader, TensorDataset};
+/// use wgrad::optim::Sgd;
+/// use wgrad::train::{Outcome, Trainer};
+/// let data = TensorDataset::of_arrays(Array::new(&[1.0f32, 2.0, 3.0], [3, 1])?, Array::new(&[2.0f32, 4.0, 6.0], [3, 1])?)?;
+/// let params = Params::new(&Device::cpu(), 42);
+/// let w = params.weight("w", [1], Init::Zeros);
+/// let mut trainer = Trainer::new(&params, Sgd::new(&params, 0.1)).epochs(30).quiet();
+/// let report = trainer.fit(&Loader::new(data, 3), None, |batch, pass| {
+///     let outputs = &batch.x * w.tensor(pass);
+///     let loss = outputs.mse_loss(&batch.y, Reduce::Mean);
+///     Outcome { loss, outputs }
+/// })?;
+/// assert!(report.epochs[29].train_loss < 1e-3);
+/// # Ok::<(), wgrad::Error>(())
+/// ```
+pub struct Trainer<R> {
+    params: Params,
+    optimizer: Optimizer<R>,
+    epochs: u64,
+    folder: Option<PathBuf>,
+    every: Option<u64>,
+    resume: bool,
+    quiet: bool,
+    patience: Option<usize>,
+    metrics: Vec<Box<dyn Metric>>,
+    settings: Vec<(String, String)>,
+    callback: Option<Box<dyn FnMut(&EpochReport)>>,
+}
+
+impl<R: Rule> Trainer<R> {
+    /// One epoch of `optimizer` over the weights of `params`, with nothing written to disk.
+    pub fn new(params: &Params, optimizer: Optimizer<R>) -> Trainer<R> {
+        Trainer {
+            params: params.clone(),
+            optimizer,
+            epochs: 1,
+            folder: None,
+            every: None,
+            resume: false,
+            quiet: false,
+            patience: None,
+            metrics: Vec::new(),
+            settings: Vec::new(),
+            callback: None,
+        }
+    }
+
+    /// How many epochs there are in all.
+    pub fn epochs(mut self, epochs: u64) -> Self {
+        self.epochs = epochs;
+        self
+    }
+
+    /// Writes to `folder`: `last.safetensors` and `best.safetensors`, `record.jsonl`, `curves.svg`
+    /// and TensorBoard's events.
+    pub fn folder(mut self, folder: impl AsRef<Path>) -> Self {
+        self.folder = Some(folder.as_ref().into());
+        self
+    }
+
+    /// Saves the last state after every `steps` steps, too, not only after each epoch.
+    pub fn checkpoint_every(mut self, steps: u64) -> Self {
+        self.every = Some(steps.max(1));
+        self
+    }
+
+    /// Goes on from the folder's last state, where there is one.
+    pub fn resume(mut self, resume: bool) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    /// Shows nothing.
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
+    /// Stops when nothing was better for `epochs` epochs.
+    pub fn early_stopping(mut self, epochs: usize) -> Self {
+        self.patience = Some(epochs);
+        self
+    }
+
+    /// Measures `metric` on the test data. The first one, where greater is better, says which epoch
+    /// is best; without any it is the loss.
+    pub fn metric(mut self, metric: impl Metric + 'static) -> Self {
+        self.metrics.push(Box::new(metric));
+        self
+    }
+
+    /// Notes a setting in the record.
+    pub fn setting(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        self.settings.push((name.into(), value.to_string()));
+        self
+    }
+
+    /// Calls `f` after every epoch.
+    pub fn on_epoch(mut self, f: impl FnMut(&EpochReport) + 'static) -> Self {
+        self.callback = Some(Box::new(f));
+        self
+    }
+
+    /// The optimizer.
+    pub fn optimizer(&mut self) -> &mut Optimizer<R> {
+        &mut self.optimizer
+    }
+
+    /// Trains on `train` and evaluates on `test` after each epoch; `forward` is the model.
+    pub fn fit(
+        &mut self,
+        train: &Loader,
+        test: Option<&Loader>,
+        forward: impl Fn(&Batch, &Pass) -> Outcome,
+    ) -> Result<Report> {
+        let clock = Clock::start();
+        let mut history = self.begin(train)?;
+        let files: Vec<_> = train.files().into_iter().chain(test.iter().flat_map(|test| test.files())).collect();
+        let settings: Vec<(&str, String)> = self.settings.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
+        let (mut record, mut board) = match &self.folder {
+            Some(folder) => {
+                let path = folder.join("record.jsonl");
+                let record = Record::begin(path, self.params.device(), self.params.seed(), &files, &settings)?;
+                (Some(record), Some(TensorBoard::create(folder)?))
+            }
+            None => (None, None),
+        };
+        let mut stopped_early = false;
+        while (history.len() as u64) < self.epochs && !stopped_early {
+            let epoch = history.len() as u64;
+            let title = format!("epoch {}/{}", epoch + 1, self.epochs);
+            let done = train.position().batch;
+            let mut progress = (!self.quiet).then(|| Progress::new(&title, train.batches() as u64, done));
+            let train_loss = self.run_epoch(train, &forward, &history, progress.as_mut())?;
+            let (test_loss, metrics) = match test {
+                Some(test) => {
+                    let (loss, metrics) = self.evaluate(test, &forward)?;
+                    (Some(loss), metrics)
+                }
+                None => (None, Vec::new()),
+            };
+            let report = EpochReport { epoch, train_loss, test_loss, metrics };
+            if let Some(progress) = progress {
+                progress.finish(&format!("{title}  {report}"));
+            }
+            if let Some(callback) = &mut self.callback {
+                callback(&report);
+            }
+            let numbers = report.numbers();
+            let named: Vec<(&str, f64)> = numbers.iter().map(|(name, x)| (name.as_str(), *x)).collect();
+            if let Some(record) = &mut record {
+                record
+                    .event("epoch", &[&[("epoch", epoch as f64), ("seconds", clock.seconds())], &named[..]].concat())?;
+            }
+            if let Some(board) = &mut board {
+                named.iter().try_for_each(|(name, x)| board.scalar(name, self.optimizer.steps(), *x))?;
+            }
+            let score = report.score();
+            let best = history.iter().map(EpochReport::score).fold(f64::NEG_INFINITY, f64::max);
+            history.push(report);
+            if let Some(folder) = self.folder.clone() {
+                self.save(&folder.join("last.safetensors"), train, &history)?;
+                if score > best {
+                    self.save(&folder.join("best.safetensors"), train, &history)?;
+                }
+                curves(&history).save(folder.join("curves.svg"))?;
+            }
+            let best_at = (0..history.len()).rev().max_by(|&a, &b| history[a].score().total_cmp(&history[b].score()));
+            stopped_early =
+                self.patience.is_some_and(|patience| best_at.is_some_and(|at| at + patience < history.len()));
+        }
+        let report = Report { epochs: history, seconds: clock.seconds(), stopped_early };
+        if let Some(record) = &mut record {
+            let (epochs, steps) = (report.epochs.len() as f64, self.optimizer.steps() as f64);
+            record.event("end", &[("epochs", epochs), ("steps", steps), ("seconds", report.seconds)])?;
+        }
+        Ok(report)
+    }
+
+    /// The mean loss over `loader`, and the metrics; weights, running statistics and random numbers
+    /// stay what they are.
+    pub fn evaluate(
+        &mut self,
+        loader: &Loader,
+        forward: &impl Fn(&Batch, &Pass) -> Outcome,
+    ) -> Result<(f64, Vec<(String, f64)>)> {
+        self.metrics.iter_mut().for_each(|metric| metric.reset());
+        let (mut sum, mut seen) = (0.0, 0);
+        for batch in loader.epoch(self.params.device()) {
+            batch.check()?;
+            let Outcome { loss, outputs } = forward(&batch, &Pass::eval());
+            crate::realize([&loss, &outputs])?;
+            sum += f64::from(loss.cast(crate::DType::F32).item::<f32>()?) * batch.n as f64;
+            seen += batch.n;
+            self.metrics.iter_mut().try_for_each(|metric| metric.update(&outputs, &batch.y, batch.n))?;
+        }
+        let metrics = self.metrics.iter().map(|metric| (metric.name(), metric.value())).collect();
+        Ok((sum / seen.max(1) as f64, metrics))
+    }
+
+    /// The rest of an epoch; gives the mean loss of its steps.
+    fn run_epoch(
+        &mut self,
+        train: &Loader,
+        forward: &impl Fn(&Batch, &Pass) -> Outcome,
+        history: &[EpochReport],
+        mut progress: Option<&mut Progress>,
+    ) -> Result<f64> {
+        let (mut unread, mut sum, mut steps) = (Vec::new(), 0.0, 0u64);
+        let mut latest = f64::NAN;
+        for batch in train.epoch(self.params.device()) {
+            batch.check()?;
+            let loss = {
+                let pass = Pass::train(&self.params);
+                let Outcome { loss, outputs } = forward(&batch, &pass);
+                // Nobody reads the outputs of a training step.
+                drop(outputs);
+                self.optimizer.step(self.optimizer.backward(&loss))?;
+                loss
+            };
+            unread.push(loss);
+            if unread.len() >= UNREAD_MAX {
+                (latest, steps) = (drain(&mut unread, &mut sum)?, steps + UNREAD_MAX as u64);
+            }
+            let position = train.position();
+            if let Some(progress) = progress.as_deref_mut() {
+                let shown = if latest.is_nan() { vec![] } else { vec![("loss", latest)] };
+                progress.set(position.batch, &shown);
+            }
+            if let (Some(every), Some(folder)) = (self.every, self.folder.clone())
+                && self.optimizer.steps().is_multiple_of(every)
+            {
+                self.save(&folder.join("last.safetensors"), train, history)?;
+            }
+        }
+        steps += unread.len() as u64;
+        drain(&mut unread, &mut sum)?;
+        Ok(sum / steps.max(1) as f64)
+    }
+
+    /// Makes the folder and goes on from what is in it; the epochs that are over.
+    fn begin(&mut self, train: &Loader) -> Result<Vec<EpochReport>> {
+        let Some(folder) = &self.folder else { return Ok(Vec::new()) };
+        std::fs::create_dir_all(folder).map_err(|error| fault("train", folder.display(), error))?;
+        let last = folder.join("last.safetensors");
+        if !(self.resume && last.exists()) {
+            return Ok(Vec::new());
+        }
+        let saved = Checkpoint::load(&last, &self.params, &mut self.optimizer, Some(train))?;
+        let history = saved.note("history").map_or(Ok(Vec::new()), |text| {
+            let epoch = |line: (usize, &str)| EpochReport::parse(line.0 as u64, line.1);
+            let history: Option<Vec<EpochReport>> = text.lines().enumerate().map(epoch).collect();
+            history.ok_or_else(|| Error::new(ErrorKind::File, "train", format!("{}: a broken history", last.display())))
+        })?;
+        let mut position = train.position();
+        if (history.len() as u64) > position.epoch {
+            (position.epoch, position.batch) = (history.len() as u64, 0);
+            train.restore(position);
+        }
+        if !self.quiet {
+            eprintln!(
+                "going on from {}: epoch {}, step {}",
+                last.display(),
+                position.epoch + 1,
+                self.optimizer.steps()
+            );
+        }
+        Ok(history)
+    }
+
+    fn save(&mut self, path: &Path, train: &Loader, history: &[EpochReport]) -> Result<()> {
+        let text: Vec<String> = history.iter().map(EpochReport::line).collect();
+        Checkpoint::save(path, &self.params, &mut self.optimizer, Some(train), &[("history", text.join("\n"))])
+    }
+}
+
+/// Reads waiting losses into `sum`; gives the last.
+fn drain(unread: &mut Vec<Tensor>, sum: &mut f64) -> Result<f64> {
+    let mut latest = f64::NAN;
+    for loss in unread.drain(..) {
+        latest = f64::from(loss.cast(crate::DType::F32).item::<f32>()?);
+        *sum += latest;
+    }
+    Ok(latest)
+}
+
+fn curves(history: &[EpochReport]) -> Curves {
+    let mut curves = Curves::default();
+    for report in history {
+        for (name, x) in report.numbers() {
+            curves.add(&name, report.epoch as f64 + 1.0, x);
+        }
+    }
+    curves
+}
+
+impl EpochReport {
+    /// Its numbers under the names of curves.
+    fn numbers(&self) -> Vec<(String, f64)> {
+        let test = self.test_loss.map(|loss| ("loss/test".to_string(), loss));
+        let metrics = self.metrics.iter().map(|(name, x)| (format!("{name}/test"), *x));
+        std::iter::once(("loss/train".to_string(), self.train_loss)).chain(test).chain(metrics).collect()
+    }
+
+    /// How good it is: the greater the better.
+    fn score(&self) -> f64 {
+        match self.metrics.first() {
+            Some((_, value)) => *value,
+            None => -self.test_loss.unwrap_or(self.train_loss),
+        }
+    }
+
+    /// A line that [`EpochReport::parse`] reads to the same bits.
+    fn line(&self) -> String {
+        let metrics = self.metrics.iter().map(|(name, x)| format!("\t{name}={x:?}"));
+        let test = self.test_loss.map_or("-".into(), |loss| format!("{loss:?}"));
+        format!("{:?}\t{test}{}", self.train_loss, metrics.collect::<String>())
+    }
+
+    fn parse(epoch: u64, line: &str) -> Option<EpochReport> {
+        let mut fields = line.split('\t');
+        let train_loss = fields.next()?.parse().ok()?;
+        let test_loss = match fields.next()? {
+            "-" => None,
+            text => Some(text.parse().ok()?),
+        };
+        let metric = |field: &str| {
+            let (name, x) = field.rsplit_once('=')?;
+            Some((name.to_string(), x.parse().ok()?))
+        };
+        Some(EpochReport { epoch, train_loss, test_loss, metrics: fields.map(metric).collect::<Option<_>>()? })
+    }
+}
+
+/// The numbers, as `loss 0.1234  test loss 0.1345  accuracy 0.9567`.
+impl std::fmt::Display for EpochReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "loss {:.4}", self.train_loss)?;
+        if let Some(loss) = self.test_loss {
+            write!(f, "  test loss {loss:.4}")?;
+        }
+        self.metrics.iter().try_for_each(|(name, x)| write!(f, "  {name} {x:.4}"))
+    }
+}

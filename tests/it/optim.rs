@@ -1,0 +1,247 @@
+//! Optimizers: what a step does, what it compiles, what it keeps, what it lets go.
+
+use wgrad::optim::{Adafactor, Adagrad, Adam, AdamW, Lion, LossScale, Muon, Optimizer, RmsProp, Rule, Schedule, Sgd};
+use wgrad::prelude::*;
+
+use crate::devices::{devices, own_gpu};
+
+/// A model of two layers whose shapes fill no whole vectors.
+struct Mlp([Param; 4]);
+
+impl Mlp {
+    fn new(params: &Params) -> Mlp {
+        let init = Init::KaimingUniform { gain: 1.0 };
+        let weight = |name: &str, dims: &[usize], init| params.weight(name, dims, init);
+        Mlp([
+            weight("fc1.weight", &[5, 3], init),
+            weight("fc1.bias", &[5], Init::Zeros),
+            weight("fc2.weight", &[2, 5], init),
+            weight("fc2.bias", &[2], Init::Zeros),
+        ])
+    }
+
+    fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
+        let [w1, b1, w2, b2] = self.0.each_ref().map(|p| p.tensor(pass));
+        (x.matmul(&w1.t()) + b1).tanh().matmul(&w2.t()) + b2
+    }
+}
+
+fn batch(device: &Device, n: usize) -> (Tensor, Tensor) {
+    let x: Vec<f32> = (0..4 * 3).map(|k| ((k * 7 + n * 5) % 11) as f32 / 11.0 - 0.4).collect();
+    let ids: Vec<i32> = (0..4).map(|k| ((k + n) % 2) as i32).collect();
+    (Tensor::from_vec(x, [4, 3], device), Tensor::from_vec(ids, [4], device))
+}
+
+fn values(params: &Params) -> Vec<Vec<f32>> {
+    params.iter().map(|p| p.value().to_vec::<f32>().unwrap()).collect()
+}
+
+/// Twelve steps of `make`'s optimizer on every device: the loss falls, one plan serves all steps
+/// but the first ones, and what is saved after six goes on with the same bits.
+fn trains<R: Rule>(make: impl Fn(&Params) -> Optimizer<R>) {
+    for device in devices() {
+        let run = |optimizer: &mut Optimizer<R>, params: &Params, model: &Mlp, steps: std::ops::Range<usize>| {
+            let mut losses = Vec::new();
+            for n in steps {
+                let (x, ids) = batch(&device, n % 2);
+                let loss = model.forward(&x, &Pass::train(params)).cross_entropy(&ids);
+                optimizer.step(optimizer.backward(&loss)).unwrap();
+                losses.push(loss.item::<f32>().unwrap());
+            }
+            losses
+        };
+        let start = || {
+            let params = Params::new(&device, 3);
+            let model = Mlp::new(&params);
+            let optimizer = make(&params).schedule(Schedule::cosine(12, 0.1));
+            (params, model, optimizer)
+        };
+        let (params, model, mut optimizer) = start();
+        let name = optimizer.rule().name();
+        let mut losses = run(&mut optimizer, &params, &model, 0..3);
+        losses.extend(run(&mut optimizer, &params, &model, 3..6));
+        let state = optimizer.state().unwrap();
+        let (saved, passes) = (values(&params), params.passes());
+        losses.extend(run(&mut optimizer, &params, &model, 6..12));
+        assert!(losses[10] + losses[11] < losses[0] + losses[1], "{name} on {device}: {losses:?}");
+
+        let (again, model, mut optimizer) = start();
+        let cells: Vec<Param> = again.iter().collect();
+        let tensors = saved.into_iter().zip(&cells).map(|(v, p)| (p, Tensor::from_vec(v, p.value().dims(), &device)));
+        again.assign(tensors).unwrap();
+        again.set_passes(passes);
+        let find = |name: &str| state.iter().find(|(known, _)| known == name).map(|(_, x)| x.clone());
+        optimizer.restore(6, find).unwrap();
+        assert_eq!(run(&mut optimizer, &again, &model, 6..12), losses[6..], "{name} on {device}");
+        assert_eq!(values(&again), values(&params), "{name} on {device}");
+    }
+}
+
+/// One test for each optimizer.
+macro_rules! optimizers {
+    ($($name:ident: $make:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            trains($make);
+        }
+    )*};
+}
+optimizers! {
+    sgd: |p: &Params| Sgd::new(p, 0.3);
+    sgd_with_momentum: |p: &Params| Sgd::new(p, 0.2).momentum(0.9).nesterov(true).weight_decay(0.01);
+    adam: |p: &Params| Adam::new(p, 0.02).weight_decay(0.01);
+    adamw: |p: &Params| AdamW::new(p, 0.02).clip_norm(1.0).average(0.9);
+    adamw_in_groups: |p: &Params| AdamW::new(p, 0.02).group("*.bias", 2.0, 0.0);
+    adamw_scaled: |p: &Params| AdamW::new(p, 0.02).loss_scale(LossScale::dynamic().interval(4));
+    rmsprop: |p: &Params| RmsProp::new(p, 0.01).momentum(0.5).centered(true);
+    adagrad: |p: &Params| Adagrad::new(p, 0.1).lr_decay(0.01).clip_value(0.5);
+    lion: |p: &Params| Lion::new(p, 0.01).weight_decay(0.01);
+    adafactor: |p: &Params| Adafactor::new(p, 0.05);
+    muon: |p: &Params| Muon::new(p, 0.02);
+}
+
+#[test]
+fn a_schedule_over_a_thousand_steps_has_one_plan() {
+    // Others compile on the devices that all tests share.
+    let Some(device) = own_gpu() else { return };
+    let params = Params::new(&device, 3);
+    let model = Mlp::new(&params);
+    let mut adam = AdamW::new(&params, 0.01).clip_norm(1.0).schedule(Schedule::one_cycle(1000));
+    let mut plans = 0;
+    for n in 0..1000 {
+        let (x, ids) = batch(&device, n);
+        let loss = model.forward(&x, &Pass::train(&params)).cross_entropy(&ids);
+        adam.step(loss.backward(&params)).unwrap();
+        if n == 0 {
+            plans = device.plans_made();
+        }
+    }
+    assert_eq!(device.plans_made(), plans);
+}
+
+/// Logits read after a step are those of the weights before it, computed along with it.
+#[test]
+fn what_is_held_is_computed_by_the_step() {
+    for device in devices() {
+        let params = Params::new(&device, 3);
+        let model = Mlp::new(&params);
+        let (x, ids) = batch(&device, 0);
+        let before = model.forward(&x, &Pass::eval()).to_vec::<f32>().unwrap();
+        let logits = model.forward(&x, &Pass::train(&params));
+        let loss = logits.cross_entropy(&ids);
+        AdamW::new(&params, 0.1).step(loss.backward(&params)).unwrap();
+        assert!(logits.is_realized() && loss.is_realized());
+        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
+        assert!(close(&logits.to_vec::<f32>().unwrap(), &before), "{device}");
+        let after = model.forward(&x, &Pass::eval()).to_vec::<f32>().unwrap();
+        assert!(!close(&after, &before), "{device}");
+        // The history went with the step: a gradient can no longer be had, and no weight is held.
+        let error = loss.backward(&params).get(&model.0[0]).unwrap().to_vec::<f32>();
+        assert!(error.is_ok_and(|g| g.iter().all(|&g| g == 0.0)), "{device}: by the new weights it is 0");
+    }
+}
+
+#[test]
+fn a_step_that_fails_changes_nothing() {
+    let device = Device::cpu();
+    let params = Params::new(&device, 3);
+    let model = Mlp::new(&params);
+    let count = params.buffer("count", &Tensor::new([0], &device));
+    let mut adam = AdamW::new(&params, 0.1);
+    let step = |adam: &mut Optimizer<AdamW>, x: &Tensor, ids: &Tensor| {
+        let pass = Pass::train(&params);
+        pass.record(&count, &(count.tensor(&pass) + 1));
+        let loss = model.forward(x, &pass).cross_entropy(ids);
+        adam.step(loss.backward(&params))
+    };
+    let (x, ids) = batch(&device, 0);
+    step(&mut adam, &x, &ids).unwrap();
+    let (weights, counted) = (values_of(&model), count.value().to_vec::<i32>().unwrap());
+    assert_eq!(counted, [1]);
+    for (x, ids) in [(x.narrow(1, 0, 2), ids.clone()), (x, &ids + 7)] {
+        step(&mut adam, &x, &ids).expect_err("a wrong shape, and a class out of range");
+        assert_eq!((values_of(&model), count.value().to_vec::<i32>().unwrap()), (weights.clone(), counted.clone()));
+        assert_eq!(adam.steps(), 1);
+    }
+}
+
+fn values_of(model: &Mlp) -> Vec<Vec<f32>> {
+    model.0.iter().map(|p| p.value().to_vec::<f32>().unwrap()).collect()
+}
+
+/// A loss of infinity leaves weights and states alone and halves the scale.
+#[test]
+fn a_step_with_infinite_gradients_is_left_out() {
+    for device in devices() {
+        let params = Params::new(&device, 3);
+        let w = params.weight("w", [3], Init::Ones);
+        let mut sgd = Sgd::new(&params, 0.5).momentum(0.9).loss_scale(LossScale::dynamic().initial(8.0));
+        let mut step = |factor: f32| {
+            let factor = Tensor::new(factor, &device);
+            let loss = (w.tensor(&Pass::train(&params)) * factor).sum(..);
+            sgd.step(sgd.backward(&loss)).unwrap();
+            let scale = sgd.present_loss_scale().unwrap().item::<f32>().unwrap();
+            (w.value().to_vec::<f32>().unwrap()[0], scale)
+        };
+        assert_eq!(step(1.0), (0.5, 8.0));
+        assert_eq!(step(f32::INFINITY), (0.5, 4.0));
+        let (moved, scale) = step(1.0);
+        assert!((moved - (0.5 - 0.5 * 1.9)).abs() < 1e-6 && scale == 4.0, "{device}: {moved}");
+    }
+}
+
+#[test]
+fn averages_follow_the_weights() {
+    let params = Params::new(&Device::cpu(), 3);
+    let w = params.weight("w", [1], Init::Ones);
+    let mut sgd = Sgd::new(&params, 1.0).average(0.5);
+    for _ in 0..2 {
+        sgd.step(w.tensor(&Pass::train(&params)).sum(..).backward(&params)).unwrap();
+    }
+    assert_eq!(w.value().item::<f32>().unwrap(), -1.0);
+    sgd.swap_average().unwrap();
+    assert_eq!(w.value().item::<f32>().unwrap(), 0.5 * 0.5 + 0.5 * -1.0);
+    sgd.swap_average().unwrap();
+    assert_eq!(w.value().item::<f32>().unwrap(), -1.0);
+}
+
+#[test]
+fn accumulated_batches_are_one_batch() {
+    let device = Device::cpu();
+    let weights = |parts: usize| {
+        let params = Params::new(&device, 3);
+        let model = Mlp::new(&params);
+        let mut adam = AdamW::new(&params, 0.1);
+        let (x, ids) = batch(&device, 0);
+        let mut sum = None;
+        for k in 0..parts {
+            let n = 4 / parts;
+            let logits = model.forward(&x.narrow(0, k * n, n), &Pass::train(&params));
+            let loss = logits.cross_entropy(&ids.narrow(0, k * n, n)) / parts as f64;
+            loss.backward(&params).accumulate(&mut sum).unwrap();
+        }
+        adam.step(sum.unwrap()).unwrap();
+        values(&params).concat()
+    };
+    let pairs: Vec<(f32, f32)> = weights(1).into_iter().zip(weights(4)).collect();
+    assert!(pairs.iter().all(|(a, b)| (a - b).abs() < 1e-5), "{pairs:?}");
+}
+
+#[test]
+fn wrong_uses_are_told() {
+    let params = Params::new(&Device::cpu(), 3);
+    let model = Mlp::new(&params);
+    let (x, ids) = batch(&Device::cpu(), 0);
+    let loss = || model.forward(&x, &Pass::train(&params)).cross_entropy(&ids);
+    let mut adam = AdamW::new(&params, 0.1);
+    adam.step(loss().backward(&params)).unwrap();
+    params.freeze("fc1.*");
+    let error = adam.step(loss().backward(&params)).unwrap_err().to_string();
+    assert_eq!(error, "step: fc1.weight was frozen after the optimizer began; make a new one");
+    params.freeze("*");
+    let error = AdamW::new(&params, 0.1).step(loss().backward(&params)).unwrap_err().to_string();
+    assert_eq!(error, "step: there are no trained weights");
+    assert!(adam.swap_average().is_err());
+    let error = adam.restore(1, |_| None).unwrap_err().to_string();
+    assert_eq!(error, "step: there are no trained weights");
+}

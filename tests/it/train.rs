@@ -1,0 +1,186 @@
+//! Runs: what is saved goes on with the same bits, evaluation changes nothing, records tell.
+
+use std::path::PathBuf;
+
+use wgrad::data::{Array, Batch, Loader, TensorDataset};
+use wgrad::optim::{AdamW, Optimizer};
+use wgrad::prelude::*;
+use wgrad::train::{Accuracy, Checkpoint, Confusion, Metric, Outcome, Report, TopK, Trainer, verify_record};
+
+/// A folder of this test's own, empty.
+fn folder(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("wgrad-train-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// 22 points of two classes, in batches of 4, the last of which is ragged.
+fn data() -> Loader {
+    let x: Vec<f32> = (0..44).map(|k| ((k * 37 % 29) as f32 - 14.0) / 10.0).collect();
+    let y: Vec<i32> = x.chunks(2).map(|p| i32::from(p[0] > p[1])).collect();
+    let data = TensorDataset::of_arrays(Array::new(&x, [22, 2]).unwrap(), Array::new(&y, [22]).unwrap()).unwrap();
+    Loader::new(data, 4)
+}
+
+struct Model {
+    params: Params,
+    w: Param,
+    seen: Param,
+}
+
+impl Model {
+    fn new() -> Model {
+        let params = Params::new(&Device::cpu(), 7);
+        let w = params.weight("w", [2, 2], Init::XavierNormal { gain: 1.0 });
+        let seen = params.buffer("seen", &Tensor::new([0], &Device::cpu()));
+        Model { params, w, seen }
+    }
+
+    fn forward(&self, batch: &Batch, pass: &Pass) -> Outcome {
+        let x = match pass.key() {
+            Some(key) => batch.x.dropout(0.2, &key),
+            None => batch.x.clone(),
+        };
+        pass.record(&self.seen, &(self.seen.tensor(pass) + 1));
+        let outputs = x.matmul(&self.w.tensor(pass));
+        let each = outputs.cross_entropy_with(&batch.y, ClassOptions::default().reduce(Reduce::None));
+        Outcome { loss: (each * &batch.mask).sum(..) / batch.mask.sum(..), outputs }
+    }
+
+    fn adam(&self) -> Optimizer<AdamW> {
+        AdamW::new(&self.params, 0.05)
+    }
+
+    fn bits(&self) -> (Vec<u32>, Vec<i32>) {
+        let w = self.w.value().to_vec::<f32>().unwrap();
+        (w.iter().map(|x| x.to_bits()).collect(), self.seen.value().to_vec().unwrap())
+    }
+}
+
+#[test]
+fn a_run_that_was_cut_goes_on_with_the_same_bits() {
+    let whole = Model::new();
+    let mut trainer = Trainer::new(&whole.params, whole.adam()).epochs(5).metric(Accuracy::default()).quiet();
+    let (train, test) = (data().shuffle(3), data());
+    let report = trainer.fit(&train, Some(&test), |batch, pass| whole.forward(batch, pass)).unwrap();
+    assert!(report.epochs[4].train_loss < report.epochs[0].train_loss, "{report:?}");
+    assert_eq!(whole.bits().1, [30], "six batches in five epochs");
+
+    let folder = folder("cut");
+    let run = |epochs: u64, cut: Option<u64>| -> (Model, Option<Report>) {
+        let model = Model::new();
+        let mut trainer = Trainer::new(&model.params, model.adam()).epochs(epochs).metric(Accuracy::default());
+        trainer = trainer.folder(&folder).checkpoint_every(1).resume(true).quiet();
+        let steps = std::cell::Cell::new(0);
+        let (train, test) = (data().shuffle(3), data());
+        let report = trainer.fit(&train, Some(&test), |batch, pass| {
+            steps.set(steps.get() + u64::from(pass.is_train()));
+            match cut {
+                // A model that fails ends the run, as a crash would.
+                Some(cut) if steps.get() > cut => Outcome { loss: batch.x.clone(), outputs: batch.x.clone() },
+                _ => model.forward(batch, pass),
+            }
+        });
+        (model, report.ok())
+    };
+    for cut in [4, 3, 6, 1] {
+        assert!(run(5, Some(cut)).1.is_none());
+    }
+    let (resumed, again) = run(5, None);
+    assert_eq!(resumed.bits(), whole.bits());
+    let again = again.unwrap();
+    assert_eq!(again.epochs.len(), 5);
+    assert_eq!(again.epochs[4].metrics, report.epochs[4].metrics);
+    // The record of all its parts is one chain, and the pictures are there.
+    let summary = verify_record(folder.join("record.jsonl")).unwrap();
+    assert!(summary.lines > 10, "{summary:?}");
+    assert!(folder.join("curves.svg").exists() && folder.join("best.safetensors").exists());
+}
+
+#[test]
+fn evaluation_changes_nothing() {
+    let model = Model::new();
+    let mut trainer = Trainer::new(&model.params, model.adam()).metric(Accuracy::default()).quiet();
+    let before = (model.bits(), model.params.passes());
+    let (loss, metrics) = trainer.evaluate(&data(), &|batch: &Batch, pass: &Pass| model.forward(batch, pass)).unwrap();
+    assert!(loss > 0.0 && metrics[0].0 == "accuracy");
+    assert_eq!((model.bits(), model.params.passes()), before);
+}
+
+#[test]
+fn a_checkpoint_of_something_else_is_refused() {
+    let path = folder("other").join("c.safetensors");
+    let model = Model::new();
+    Checkpoint::save(&path, &model.params, &mut model.adam(), None, &[]).unwrap();
+    let message = |params: &Params, optimizer: &mut Optimizer<AdamW>, loader: Option<&Loader>| {
+        Checkpoint::load(&path, params, optimizer, loader).err().map(|e| e.to_string()).unwrap_or_default()
+    };
+    assert_eq!(message(&model.params, &mut model.adam(), None), "");
+    let said = message(&model.params, &mut model.adam(), Some(&data()));
+    assert!(said.ends_with("its note has no count \"epoch\""), "{said}");
+    let other = Params::new(&Device::cpu(), 8);
+    other.weight("w", [2, 2], Init::Ones);
+    let said = message(&other, &mut AdamW::new(&other, 0.1), None);
+    assert!(said.ends_with("saved with seed 7, but the seed is 8"), "{said}");
+    let other = Params::new(&Device::cpu(), 7);
+    let w = other.weight("w", [2, 3], Init::Ones);
+    let said = message(&other, &mut AdamW::new(&other, 0.1), None);
+    assert!(said.contains("w has shape [2, 3], the new value [2, 2]"), "{said}");
+    assert_eq!(w.value().to_vec::<f32>().unwrap(), [1.0; 6]);
+    model.params.save(&path).unwrap();
+    let said = message(&model.params, &mut model.adam(), None);
+    assert!(said.ends_with("no checkpoint: weights only"), "{said}");
+}
+
+#[test]
+fn a_record_that_was_changed_is_found_out() {
+    let folder = folder("record");
+    let model = Model::new();
+    let mut trainer = Trainer::new(&model.params, model.adam()).epochs(3).folder(&folder).setting("lr", 0.05).quiet();
+    trainer.fit(&data(), None, |batch, pass| model.forward(batch, pass)).unwrap();
+    let path = folder.join("record.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(verify_record(&path).unwrap().lines, 5);
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let broken = [
+        (text.replacen("\"seed\":7", "\"seed\":8", 1), "line 1: it was changed after it was written"),
+        ([lines[0], lines[2], lines[3], lines[4]].concat(), "line 2: it does not follow the line before it"),
+        ([lines[0], lines[2], lines[1]].concat(), "line 2: it does not follow the line before it"),
+        (text[..text.len() - 9].to_string(), "line 5: cut off in the middle"),
+        (text.replacen("\"event\"", "\"Event", 1), "line 1: "),
+    ];
+    for (text, want) in broken {
+        std::fs::write(&path, text).unwrap();
+        let said = verify_record(&path).unwrap_err().to_string();
+        assert!(said.contains(want), "{said} lacks {want}");
+    }
+}
+
+#[test]
+fn early_stopping_stops() {
+    let model = Model::new();
+    let mut trainer = Trainer::new(&model.params, AdamW::new(&model.params, 0.0)).epochs(50).early_stopping(2).quiet();
+    let report = trainer.fit(&data(), Some(&data()), |batch, pass| model.forward(batch, pass)).unwrap();
+    assert!(report.stopped_early && report.epochs.len() == 3, "{}", report.epochs.len());
+}
+
+#[test]
+fn metrics_see_only_what_counts() {
+    let device = Device::cpu();
+    let scores = Tensor::new([[3.0, 2.0, 1.0], [0.0, 1.0, 2.0], [5.0, 5.0, 0.0], [9.0, 9.0, 9.0]], &device);
+    let classes = Tensor::new([0, 1, 1, 2], &device);
+    let value = |metric: &mut dyn Metric, n: usize| {
+        metric.reset();
+        metric.update(&scores, &classes, n).unwrap();
+        metric.value()
+    };
+    assert_eq!(value(&mut Accuracy::default(), 2), 0.5);
+    assert_eq!(value(&mut Accuracy::default(), 3), 1.0 / 3.0);
+    assert_eq!(value(&mut TopK::new(2), 3), 1.0);
+    let mut confusion = Confusion::new(3);
+    value(&mut confusion, 3);
+    assert_eq!(confusion.counts(), [[1, 0, 0], [1, 0, 1], [0, 0, 0]]);
+    let error = Accuracy::default().update(&classes, &classes, 1).unwrap_err().to_string();
+    assert_eq!(error, "accuracy: scores [4] for classes [4]");
+}
