@@ -1,4 +1,4 @@
-//! [`Clock`]: seconds since some moment, also where the standard library has no clock.
+//! Time, also where the standard library has no clock.
 
 /// A moment to measure from.
 #[derive(Clone, Copy, Debug)]
@@ -20,4 +20,12 @@ impl Clock {
         #[cfg(target_arch = "wasm32")]
         0.0
     }
+}
+
+/// Seconds since the beginning of 1970, as the system has it; 0 where it has none.
+pub fn unix_seconds() -> f64 {
+    #[cfg(not(target_arch = "wasm32"))]
+    return std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+    #[cfg(target_arch = "wasm32")]
+    0.0
 }

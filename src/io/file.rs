@@ -32,6 +32,15 @@ pub(crate) fn read(op: &str, path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|error| fault(op, path.display(), error))
 }
 
+/// What is in the folder at `path`, in the order of the names.
+#[cfg(feature = "image")]
+pub(crate) fn list(op: &str, path: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(path).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    let mut found: Vec<PathBuf> = entries.map_err(|error| fault(op, path.display(), error))?;
+    found.sort();
+    Ok(found)
+}
+
 /// Bytes being read in order; every step is checked, and an error says where it stood.
 pub(crate) struct Cursor<'a> {
     /// Who reads.

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::data::FileHash;
+use crate::device::clock::unix_seconds;
 use crate::error::Result;
 use crate::graph::device::Device;
 use crate::io::digest::{hex, sha256};
@@ -95,8 +96,7 @@ impl Record {
     }
 
     fn line(&mut self, mut fields: Vec<(String, Value)>) -> Result<()> {
-        let seconds =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+        let seconds = unix_seconds();
         fields.push(("time".into(), Value::Float(seconds)));
         fields.push(("before".into(), Value::Text(self.last.clone())));
         let body = Value::Object(fields.clone()).to_string();

@@ -6,8 +6,8 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::device::clock::unix_seconds;
 use crate::error::Result;
 use crate::io::file::fault;
 use crate::train::crc::masked;
@@ -30,7 +30,7 @@ impl TensorBoard {
     /// Begins a new event file in `folder`, which is made if need be.
     pub fn create(folder: impl AsRef<Path>) -> Result<TensorBoard> {
         let folder = folder.as_ref();
-        let now = now();
+        let now = unix_seconds();
         let path = folder.join(format!("events.out.tfevents.{}.{}.wgrad", now as u64, std::process::id()));
         let file = fs::create_dir_all(folder).and_then(|()| File::options().append(true).create(true).open(&path));
         let file = file.map_err(|error| fault("tensorboard", path.display(), error))?;
@@ -51,7 +51,7 @@ impl TensorBoard {
         let mut summary = Vec::new();
         field_bytes(&mut summary, 1, &one);
         let mut event = Vec::new();
-        field_f64(&mut event, 1, now());
+        field_f64(&mut event, 1, unix_seconds());
         varint(&mut event, 2 << 3);
         varint(&mut event, step);
         field_bytes(&mut event, 5, &summary);
@@ -71,10 +71,6 @@ impl TensorBoard {
         record.extend(masked(data).to_le_bytes());
         self.file.write_all(&record).map_err(|error| fault("tensorboard", self.path.display(), error))
     }
-}
-
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
 fn varint(out: &mut Vec<u8>, mut n: u64) {

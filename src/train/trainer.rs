@@ -169,7 +169,8 @@ impl<R: Rule> Trainer<R> {
     ) -> Result<Report> {
         let clock = Clock::start();
         let mut history = self.begin(train)?;
-        let files: Vec<_> = train.files().into_iter().chain(test.iter().flat_map(|test| test.files())).collect();
+        let mut files = train.files();
+        files.extend(test.iter().flat_map(|test| test.files()).filter(|file| !train.files().contains(file)));
         let settings: Vec<(&str, String)> = self.settings.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
         let (mut record, mut board) = match &self.folder {
             Some(folder) => {

@@ -4,6 +4,7 @@
 
 mod agree;
 mod arrays;
+mod augment;
 mod compare;
 mod cpu_kernels;
 mod data;
@@ -21,6 +22,8 @@ mod gpu_runtime;
 mod gpu_slices;
 mod gradients;
 mod hostile;
+#[cfg(feature = "image")]
+mod images;
 mod io;
 mod jax;
 mod kernels;

@@ -177,3 +177,17 @@ pub fn message(x: &Tensor) -> String {
     let text = error.to_string();
     text.rsplit_once(" at ").expect("a place in the text").0.to_string()
 }
+
+/// Checks that `f` makes no plan on the CPU once it has run. Other tests make plans at the same
+/// time, so it is enough that one of many runs is without.
+#[track_caller]
+pub fn makes_no_plan(mut f: impl FnMut()) {
+    let device = Device::cpu();
+    f();
+    let mut without = || {
+        let before = device.plans_made();
+        f();
+        device.plans_made() == before
+    };
+    assert!((0..200).any(|_| without()), "every run makes a plan");
+}
