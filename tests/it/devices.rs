@@ -2,19 +2,38 @@
 //!
 //! `WGRAD_TEST_ADAPTER` names the adapter (part of its name will do); without it any adapter is
 //! taken, software too. `REQUIRE_GPU=1` turns the absence of one into a failure.
+//!
+//! The devices of the process run under `Verify`: whatever else a test looks at, every plan that is
+//! new and small is compared with the oracle.
 
+use wgrad::device::Verify;
 use wgrad::prelude::*;
+
+/// Plans of at most so many operations and bytes are compared with the oracle.
+const VERIFY: Verify = Verify::FirstUse { work_max: 40_000 };
 
 /// The CPU, and the GPU of the process where there is one.
 pub fn devices() -> Vec<Device> {
-    std::iter::once(Device::cpu()).chain(gpu()).collect()
+    std::iter::once(cpu()).chain(gpu()).collect()
+}
+
+/// The CPU.
+pub fn cpu() -> Device {
+    static CPU: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
+    let verified = || {
+        let cpu = Device::cpu();
+        cpu.set_verify(VERIFY);
+        cpu
+    };
+    CPU.get_or_init(verified).clone()
 }
 
 /// The GPU of the process.
 #[cfg(feature = "gpu")]
 pub fn gpu() -> Option<Device> {
     static GPU: std::sync::OnceLock<Option<Device>> = std::sync::OnceLock::new();
-    GPU.get_or_init(open).clone()
+    let verified = || open().inspect(|gpu| gpu.set_verify(VERIFY));
+    GPU.get_or_init(verified).clone()
 }
 
 /// There is none without the feature.
@@ -67,4 +86,19 @@ fn open() -> Option<Device> {
         panic!("REQUIRE_GPU is set: {error}");
     }
     found.ok()
+}
+
+#[test]
+fn new_plans_are_compared_with_the_oracle() {
+    for device in devices() {
+        let before = device.verified();
+        // Nobody else has a tensor of this shape.
+        (Tensor::ones([7, 11, 13], &device) * 3.0).exp().sum(1).realize().unwrap();
+        let after = device.verified();
+        assert!(after.agreed > before.agreed, "{device}: {before:?}, then {after:?}");
+        println!("{device}: {after:?} so far");
+        // A plan that is far smaller than its graph: the oracle would need 32 GiB.
+        Tensor::zeros([65_000, 65_000], &device).narrow(0, 0, 3).narrow(1, 0, 3).realize().unwrap();
+        assert!(device.verified().unchecked > after.unchecked, "{device}");
+    }
 }

@@ -432,13 +432,42 @@ fn a_lost_device_says_what_was_being_done() {
     }
 }
 
-/// A device of a host program's own, that counts the errors it is told of.
-fn host() -> Option<(wgpu::Device, Device, Arc<AtomicUsize>)> {
-    device()?;
+/// Buffers of sizes that never come again do not pile up in the pool.
+#[test]
+fn sizes_that_change_do_not_fill_the_device() {
+    let Some(device) = device() else { return };
+    let gpu = gpu(&device);
+    for n in 1..200 {
+        drop(upload(gpu, &vec![1.0; n * 100]));
+        let used = gpu.memory_use();
+        assert!(used.live_bytes + used.pooled_bytes <= 2 * used.peak_bytes, "{n}: {used:?}");
+    }
+}
+
+#[test]
+fn a_device_that_can_do_too_little_is_refused() {
+    if device().is_none() {
+        return;
+    }
+    let Some(adapter) = host_adapter() else { return };
+    let required_limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 4, ..wgpu::Limits::default() };
+    let descriptor = wgpu::DeviceDescriptor { required_limits, ..wgpu::DeviceDescriptor::default() };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("less than there is");
+    let error = Device::from_wgpu(&adapter, &device, &queue).expect_err("too little");
+    assert!(error.to_string().contains("4 storage buffers a stage, but 8 are needed"), "{error}");
+}
+
+fn host_adapter() -> Option<wgpu::Adapter> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let name = std::env::var("WGRAD_TEST_ADAPTER").unwrap_or_default();
     let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
-    let adapter = adapters.into_iter().find(|adapter| adapter.get_info().name.contains(&name))?;
+    adapters.into_iter().find(|adapter| adapter.get_info().name.contains(&name))
+}
+
+/// A device of a host program's own, that counts the errors it is told of.
+fn host() -> Option<(wgpu::Device, Device, Arc<AtomicUsize>)> {
+    device()?;
+    let adapter = host_adapter()?;
     let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default())).ok()?;
     let told = Arc::new(AtomicUsize::new(0));
     let counter = told.clone();

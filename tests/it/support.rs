@@ -46,12 +46,12 @@ impl Rng {
 /// An `f32` tensor.
 pub fn floats(v: &[f64], dims: &[usize]) -> Tensor {
     let v: Vec<f32> = v.iter().map(|&x| x as f32).collect();
-    Tensor::from_vec(v, dims, &Device::cpu())
+    Tensor::from_vec(v, dims, &crate::devices::cpu())
 }
 
 /// An `i32` tensor.
 pub fn ints(v: &[i32], dims: &[usize]) -> Tensor {
-    Tensor::from_slice(v, dims, &Device::cpu())
+    Tensor::from_slice(v, dims, &crate::devices::cpu())
 }
 
 /// A shape that is one.

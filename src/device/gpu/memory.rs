@@ -21,6 +21,8 @@ const USAGES: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
 /// Bytes of the smallest class.
 const CLASS_BYTES_MIN: u64 = 256;
+/// Most bytes that are in use or pooled, in peaks of what was in use at once.
+const HELD_PEAKS: u64 = 2;
 /// Bytes that are uploaded in one piece, so that staging memory stays bounded.
 const UPLOAD_BYTES: usize = 64 << 20;
 
@@ -284,6 +286,10 @@ impl Drop for GpuBuffer {
         if !*self.pinned.get_mut() {
             state.used.pooled_bytes += self.class;
             state.free.insert((self.class, self.id), self.raw.clone());
+            // Sizes that change from run to run would otherwise fill the device with buffers nobody wants.
+            let most = state.used.peak_bytes.saturating_mul(HELD_PEAKS);
+            let room = most.saturating_sub(state.used.live_bytes);
+            state.shrink(room);
         }
     }
 }

@@ -119,6 +119,7 @@ impl Gpu {
 
     /// Takes over a device of wgpu; one that is not `ours` keeps its host's callbacks.
     fn wrap(device: wgpu::Device, queue: wgpu::Queue, ours: bool) -> Result<Device> {
+        enough(&device.limits())?;
         let info = device.adapter_info();
         let pace = Pace::of(info.device_type);
         let limits = limits(&device.limits(), info.device_type);
@@ -351,6 +352,26 @@ impl Gpu {
     }
 
     pub(super) fn remember(&self, _: &str) {}
+}
+
+/// An error when a device can do less than what WebGPU promises of each, on which kernels count.
+fn enough(limits: &wgpu::Limits) -> Result<()> {
+    let numbers = |l: &wgpu::Limits| {
+        [
+            ("storage buffers a stage", u64::from(l.max_storage_buffers_per_shader_stage)),
+            ("invocations a workgroup", u64::from(l.max_compute_invocations_per_workgroup)),
+            ("invocations along x", u64::from(l.max_compute_workgroup_size_x)),
+            ("bytes of workgroup memory", u64::from(l.max_compute_workgroup_storage_size)),
+            ("bytes a binding", l.max_storage_buffer_binding_size),
+        ]
+    };
+    match numbers(limits).iter().zip(numbers(&wgpu::Limits::default())).find(|((_, has), (_, floor))| has < floor) {
+        Some(((what, has), (_, floor))) => {
+            let fact = format!("the device allows {has} {what}, but {floor} are needed");
+            Err(Error::new(ErrorKind::Device, "gpu", fact))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The limits of a device as plans know them.

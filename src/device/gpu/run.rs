@@ -187,8 +187,13 @@ impl Program {
                 }
                 drop(pass);
                 Ok(encoder.finish())
-            })??;
-            gpu.submit(op, Some(commands))?;
+            });
+            let submitted = commands.and_then(|commands| gpu.submit(op, Some(commands?)));
+            if let Err(error) = submitted {
+                // The driver may have refused a bind group, and the next run shall make its own.
+                bound.iter_mut().for_each(Vec::clear);
+                return Err(error);
+            }
             if self.raises_faults {
                 gpu.faults.expect();
             }
