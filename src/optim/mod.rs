@@ -1,6 +1,6 @@
 //! Optimizers: how weights follow their gradients.
 //!
-//! Start from [`AdamW::new`](Optimizer::<AdamW>::new): it takes the trained weights of a store
+//! Start from [`AdamW::new`]: it takes the trained weights of a store
 //! together into flat tensors, and [`Optimizer::step`] runs forward, backward and update in one plan.
 //! Learning rate and step number are inputs of the graph: changing them compiles nothing.
 //!

@@ -200,7 +200,7 @@ fn averages_follow_the_weights() {
     }
     assert_eq!(w.value().item::<f32>().unwrap(), -1.0);
     sgd.swap_average().unwrap();
-    assert_eq!(w.value().item::<f32>().unwrap(), 0.5 * 0.5 + 0.5 * -1.0);
+    assert_eq!(w.value().item::<f32>().unwrap(), 0.5 * 0.5 - 0.5);
     sgd.swap_average().unwrap();
     assert_eq!(w.value().item::<f32>().unwrap(), -1.0);
 }
