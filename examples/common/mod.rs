@@ -63,7 +63,8 @@ pub fn device() -> Result<Device> {
     Options::read("options:", &[], &[])?.device()
 }
 
-fn wrong(what: &str, fact: &str) -> Error {
+/// An error of the command line: `what` was given, `fact` is wrong with it.
+pub fn wrong(what: &str, fact: &str) -> Error {
     Error::new(ErrorKind::Operand, what, fact)
 }
 

@@ -30,6 +30,27 @@ impl Batch {
     pub fn check(&self) -> Result<&Batch> {
         self.x.check().map(|_| self)
     }
+
+    /// The mean of `losses: [batch size, ..]` over the samples that count: of a whole batch the plain
+    /// mean, of the last one that of the samples which do not only fill it up.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// # use wgrad::data::{Array, Loader, TensorDataset};
+    /// let data = TensorDataset::unlabelled(Array::new(&[1.0f32, 2.0, 6.0], [3])?)?;
+    /// let means = Loader::new(data, 2).epoch(&Device::cpu()).map(|batch| batch.mean(&batch.x).item::<f32>());
+    /// assert_eq!(means.collect::<Result<Vec<f32>, Error>>()?, [1.5, 6.0]);
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn mean(&self, losses: &Tensor) -> Tensor {
+        let n = self.mask.dim(0);
+        if losses.is_valid() && self.mask.is_valid() && (losses.rank() == 0 || losses.dim(0) != n) {
+            return losses.refuse("mean", format!("losses [{n}, ..] are needed, but the shape is {}", losses.shape()));
+        }
+        let each = losses.reshape([losses.dim(0), losses.numel() / losses.dim(0).max(1)]).mean(1);
+        (each * &self.mask).sum(..) / self.mask.sum(..)
+    }
 }
 
 /// Where an epoch stands: all that is needed to go on with the batch that follows.

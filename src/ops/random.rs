@@ -229,6 +229,29 @@ impl Tensor {
         x
     }
 
+    /// One class for each row of logits, drawn as often as `softmax` along the last axis says:
+    /// `[.., classes]` to `i32 [..]`. Divide the logits by a temperature first; -inf is never drawn.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// let logits = Tensor::new([[0.0, 100.0], [100.0, 0.0]], &Device::cpu());
+    /// assert_eq!(logits.categorical(&Tensor::key(0, &Device::cpu())).to_vec::<i32>()?, [1, 0]);
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn categorical(&self, key: &Tensor) -> Tensor {
+        given!("categorical", &[self, key], {
+            key.is_key()?;
+            match self.dtype().is_float() && self.dim(-1) > 0 {
+                true => Ok(()),
+                false => Err(format!("logits [.., classes] are needed, got {} {}", self.dtype(), self.shape())),
+            }
+        });
+        // The greatest of logits with Gumbel noise: as JAX draws, and no sums over the classes.
+        let unit = key.unit("categorical", self.shape()).maximum(f64::from(f32::MIN_POSITIVE));
+        (self.wide() - (-unit.ln()).ln()).argmax(-1)
+    }
+
     /// The inverse of `erf`, for `-1 < x < 1`; infinite at the ends.
     ///
     /// ```
