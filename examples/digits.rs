@@ -60,8 +60,8 @@ fn main() -> Result<(), Error> {
     let report = trainer.fit(&train, Some(&test), |batch: &Batch, pass: &Pass| {
         let outputs = model.forward(&batch.x, pass);
         // The last batch is filled up with images that do not count.
-        let loss = outputs.cross_entropy_with(&batch.y, ClassOptions::default().reduce(Reduce::None));
-        Outcome { loss: (loss * &batch.mask).sum(..) / batch.mask.sum(..), outputs }
+        let losses = outputs.cross_entropy_with(&batch.y, ClassOptions::default().reduce(Reduce::None));
+        Outcome { loss: batch.mean(&losses), outputs }
     })?;
 
     println!("\n{}", confusion.borrow());
