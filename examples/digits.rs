@@ -59,7 +59,7 @@ fn main() -> Result<(), Error> {
 
     let report = trainer.fit(&train, Some(&test), |batch: &Batch, pass: &Pass| {
         let outputs = model.forward(&batch.x, pass);
-        // The last batch is filled up with images that do not count; its mean leaves them out.
+        // The last batch is filled up with images that do not count.
         let losses = outputs.cross_entropy_with(&batch.y, ClassOptions::default().reduce(Reduce::None));
         Outcome { loss: batch.mean(&losses), outputs }
     })?;

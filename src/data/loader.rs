@@ -11,6 +11,7 @@ use crate::data::order::{permutation, weighted};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
 use crate::graph::tensor::Tensor;
+use crate::ops::given;
 
 /// Some samples on a device.
 #[derive(Clone, Debug)]
@@ -31,25 +32,29 @@ impl Batch {
         self.x.check().map(|_| self)
     }
 
-    /// The mean of `losses: [batch size, ..]` over the samples that count: of a whole batch the plain
-    /// mean, of the last one that of the samples which do not only fill it up.
+    /// The mean of `losses` `[batch size, ..]` over the samples that count.
     ///
     /// ```
     /// # use wgrad::prelude::*;
     /// # use wgrad::data::{Array, Loader, TensorDataset};
     /// let data = TensorDataset::unlabelled(Array::new(&[1.0f32, 2.0, 6.0], [3])?)?;
-    /// let means = Loader::new(data, 2).epoch(&Device::cpu()).map(|batch| batch.mean(&batch.x).item::<f32>());
-    /// assert_eq!(means.collect::<Result<Vec<f32>, Error>>()?, [1.5, 6.0]);
+    /// for (k, batch) in Loader::new(data, 2).epoch(&Device::cpu()).enumerate() {
+    ///     assert_eq!(batch.mean(&batch.x).item::<f32>()?, [1.5, 6.0][k]);
+    /// }
     /// # Ok::<(), wgrad::Error>(())
     /// ```
     #[track_caller]
     pub fn mean(&self, losses: &Tensor) -> Tensor {
-        let n = self.mask.dim(0);
-        if losses.is_valid() && self.mask.is_valid() && (losses.rank() == 0 || losses.dim(0) != n) {
-            return losses.refuse("mean", format!("losses [{n}, ..] are needed, but the shape is {}", losses.shape()));
-        }
-        let each = losses.reshape([losses.dim(0), losses.numel() / losses.dim(0).max(1)]).mean(1);
-        (each * &self.mask).sum(..) / self.mask.sum(..)
+        let mut dims = vec![1; losses.rank()];
+        given!("mean", &[losses, &self.mask], {
+            match dims.first_mut() {
+                Some(first) if losses.dim(0) == self.mask.numel() => *first = self.mask.numel(),
+                _ => return Err(format!("losses {} of {} samples", losses.shape(), self.mask.numel())),
+            }
+            Ok(())
+        });
+        let each = losses.numel() / self.mask.numel().max(1);
+        (losses * self.mask.reshape(dims)).sum(..) / (self.mask.sum(..) * each as f64)
     }
 }
 

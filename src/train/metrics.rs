@@ -9,6 +9,7 @@ use std::rc::Rc;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::tensor::Tensor;
+use crate::ops::loss::{ClassOptions, Reduce};
 
 /// A number over the samples of an evaluation.
 pub trait Metric {
@@ -20,6 +21,10 @@ pub trait Metric {
     fn value(&self) -> f64;
     /// Forgets every sample.
     fn reset(&mut self);
+    /// Whether a greater number is a better one.
+    fn greater_is_better(&self) -> bool {
+        true
+    }
 }
 
 /// A metric that the program looks at, too, while a trainer has it.
@@ -36,10 +41,13 @@ impl<M: Metric> Metric for Rc<RefCell<M>> {
     fn reset(&mut self) {
         self.borrow_mut().reset();
     }
+    fn greater_is_better(&self) -> bool {
+        self.borrow().greater_is_better()
+    }
 }
 
-/// Scores of `n` samples as rows, and their classes.
-fn rows(word: &str, outputs: &Tensor, labels: &Tensor, n: usize) -> Result<(Vec<Vec<f32>>, Vec<usize>)> {
+/// How many classes there are scores for, and how many labels a sample has: a sequence has several.
+fn fitting(word: &str, outputs: &Tensor, labels: &Tensor) -> Result<(usize, usize)> {
     let classes = outputs.dim(-1);
     outputs.check()?;
     labels.check()?;
@@ -47,8 +55,12 @@ fn rows(word: &str, outputs: &Tensor, labels: &Tensor, n: usize) -> Result<(Vec<
         let fact = format!("scores {} for classes {}", outputs.shape(), labels.shape());
         return Err(Error::new(ErrorKind::Operand, word, fact));
     }
-    // A batch of sequences has several classes a sample.
-    let each = labels.numel() / labels.dim(0).max(1);
+    Ok((classes, labels.numel() / labels.dim(0).max(1)))
+}
+
+/// Scores of `n` samples as rows, and their classes.
+fn rows(word: &str, outputs: &Tensor, labels: &Tensor, n: usize) -> Result<(Vec<Vec<f32>>, Vec<usize>)> {
+    let (classes, each) = fitting(word, outputs, labels)?;
     let scores = outputs.cast(DType::F32).to_vec::<f32>()?;
     let labels = labels.cast(DType::I32).to_vec::<i32>()?;
     let known = labels.iter().take(n * each).map(|&class| usize::try_from(class).unwrap_or(usize::MAX)).collect();
@@ -196,6 +208,62 @@ impl fmt::Display for Confusion {
     }
 }
 
+/// How many classes a model hesitates between on average: `exp` of its mean cross entropy.
+///
+/// ```
+/// # use wgrad::prelude::*;
+/// use wgrad::train::{Metric, Perplexity};
+/// let scores = Tensor::zeros([2, 3, 5], &Device::cpu()); // two texts of three tokens, five words
+/// let mut perplexity = Perplexity::default();
+/// perplexity.update(&scores, &Tensor::new([[0, 1, 2], [3, 4, 0]], &Device::cpu()), 2)?;
+/// assert!((perplexity.value() - 5.0).abs() < 1e-5);
+/// # Ok::<(), wgrad::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Perplexity {
+    sum: f64,
+    seen: u64,
+    ignored: Option<i32>,
+}
+
+impl Perplexity {
+    /// Passes over labels of class `class`, which stand for no word.
+    pub fn ignore_index(mut self, class: i32) -> Perplexity {
+        self.ignored = Some(class);
+        self
+    }
+}
+
+impl Metric for Perplexity {
+    fn name(&self) -> String {
+        "perplexity".into()
+    }
+    fn update(&mut self, outputs: &Tensor, labels: &Tensor, n: usize) -> Result<()> {
+        let (classes, each) = fitting("perplexity", outputs, labels)?;
+        let scores = outputs.cast(DType::F32).reshape([-1, classes as isize]);
+        let flat = labels.cast(DType::I32).reshape(-1);
+        let options = ClassOptions::default().reduce(Reduce::None);
+        let options = self.ignored.map_or(options.clone(), |class| options.ignore_index(class));
+        let losses = scores.cross_entropy_with(&flat, options);
+        crate::realize([&losses, &flat])?;
+        let (losses, labels) = (losses.to_vec::<f32>()?, flat.to_vec::<i32>()?);
+        for (loss, _) in losses.iter().zip(labels).take(n * each).filter(|(_, class)| Some(*class) != self.ignored) {
+            self.sum += f64::from(*loss);
+            self.seen += 1;
+        }
+        Ok(())
+    }
+    fn value(&self) -> f64 {
+        (self.sum / self.seen.max(1) as f64).exp()
+    }
+    fn reset(&mut self) {
+        *self = Perplexity { ignored: self.ignored, ..Perplexity::default() };
+    }
+    fn greater_is_better(&self) -> bool {
+        false
+    }
+}
+
 macro_rules! regression {
     ($(#[$doc:meta])* $name:ident $word:literal, |$d:ident| $each:expr, |$mean:ident| $value:expr) => {
         $(#[$doc])*
@@ -223,6 +291,9 @@ macro_rules! regression {
             }
             fn reset(&mut self) {
                 *self = $name::default();
+            }
+            fn greater_is_better(&self) -> bool {
+                false
             }
         }
     };

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | a whole run: epochs, evaluation, progress, checkpoints | [`Trainer`] |
 //! | only to save and to go on where I stopped | [`Checkpoint`] |
-//! | accuracy and the like | [`Accuracy`], [`TopK`], [`Confusion`], [`MeanAbsoluteError`], … |
+//! | accuracy and the like | [`Accuracy`], [`TopK`], [`Confusion`], [`Perplexity`], [`MeanAbsoluteError`], … |
 //! | an account of a run that cannot be changed afterwards | [`Record`], [`verify_record`] |
 //! | curves to look at | [`Curves`], [`TensorBoard`] |
 //!
@@ -21,7 +21,7 @@ mod trainer;
 
 pub use checkpoint::Checkpoint;
 pub use curves::Curves;
-pub use metrics::{Accuracy, Confusion, MeanAbsoluteError, Metric, RootMeanSquareError, TopK};
+pub use metrics::{Accuracy, Confusion, MeanAbsoluteError, Metric, Perplexity, RootMeanSquareError, TopK};
 pub use progress::Progress;
 pub use record::{Record, RecordSummary, verify_record};
 pub use tensorboard::TensorBoard;

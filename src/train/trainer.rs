@@ -136,8 +136,8 @@ impl<R: Rule> Trainer<R> {
         self
     }
 
-    /// Measures `metric` on the test data. The first one, where greater is better, says which epoch
-    /// is best; without any it is the loss.
+    /// Measures `metric` on the test data. The first one says which epoch is best; without any it is
+    /// the loss.
     pub fn metric(mut self, metric: impl Metric + 'static) -> Self {
         self.metrics.push(Box::new(metric));
         self
@@ -210,8 +210,9 @@ impl<R: Rule> Trainer<R> {
             if let Some(board) = &mut board {
                 named.iter().try_for_each(|(name, x)| board.scalar(name, self.optimizer.steps(), *x))?;
             }
-            let score = report.score();
-            let best = history.iter().map(EpochReport::score).fold(f64::NEG_INFINITY, f64::max);
+            let greater = self.metrics.first().is_none_or(|metric| metric.greater_is_better());
+            let score = report.score(greater);
+            let best = history.iter().map(|report| report.score(greater)).fold(f64::NEG_INFINITY, f64::max);
             history.push(report);
             if let Some(folder) = self.folder.clone() {
                 self.save(&folder.join("last.safetensors"), train, &history)?;
@@ -220,7 +221,8 @@ impl<R: Rule> Trainer<R> {
                 }
                 curves(&history).save(folder.join("curves.svg"))?;
             }
-            let best_at = (0..history.len()).rev().max_by(|&a, &b| history[a].score().total_cmp(&history[b].score()));
+            let scores: Vec<f64> = history.iter().map(|report| report.score(greater)).collect();
+            let best_at = (0..scores.len()).rev().max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
             stopped_early =
                 self.patience.is_some_and(|patience| best_at.is_some_and(|at| at + patience < history.len()));
         }
@@ -357,10 +359,11 @@ impl EpochReport {
         std::iter::once(("loss/train".to_string(), self.train_loss)).chain(test).chain(metrics).collect()
     }
 
-    /// How good it is: the greater the better.
-    fn score(&self) -> f64 {
+    /// How good it is, the greater the better, when the first metric is better if `greater`.
+    fn score(&self, greater: bool) -> f64 {
         match self.metrics.first() {
-            Some((_, value)) => *value,
+            Some((_, value)) if greater => *value,
+            Some((_, value)) => -value,
             None => -self.test_loss.unwrap_or(self.train_loss),
         }
     }

@@ -7,6 +7,7 @@ mod arrays;
 mod augment;
 mod compare;
 mod cpu_kernels;
+mod curves;
 mod data;
 mod devices;
 mod errors;

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use wgrad::data::{Array, Batch, Loader, TensorDataset};
 use wgrad::optim::{AdamW, Optimizer};
 use wgrad::prelude::*;
-use wgrad::train::{Accuracy, Checkpoint, Confusion, Metric, Outcome, Report, TopK, Trainer, verify_record};
+use wgrad::train::{
+    Accuracy, Checkpoint, Confusion, Metric, Outcome, Perplexity, Report, RootMeanSquareError, TopK, Trainer,
+    verify_record,
+};
 
 /// A folder of this test's own, empty.
 fn folder(name: &str) -> PathBuf {
@@ -45,7 +48,7 @@ impl Model {
         pass.record(&self.seen, &(self.seen.tensor(pass) + 1));
         let outputs = x.matmul(&self.w.tensor(pass));
         let each = outputs.cross_entropy_with(&batch.y, ClassOptions::default().reduce(Reduce::None));
-        Outcome { loss: (each * &batch.mask).sum(..) / batch.mask.sum(..), outputs }
+        Outcome { loss: batch.mean(&each), outputs }
     }
 
     fn adam(&self) -> Optimizer<AdamW> {
@@ -166,6 +169,41 @@ fn early_stopping_stops() {
 }
 
 #[test]
+fn the_best_epoch_is_that_of_the_least_error() {
+    let folder = folder("least");
+    let params = Params::new(&Device::cpu(), 7);
+    let w = params.weight("w", [1], Init::Zeros);
+    let data = || {
+        let column = |to: f32| Array::new(&[to, 2.0 * to], [2, 1]).unwrap();
+        Loader::new(TensorDataset::of_arrays(column(1.0), column(3.0)).unwrap(), 2)
+    };
+    let mut trainer = Trainer::new(&params, AdamW::new(&params, 0.5)).epochs(4).early_stopping(3).quiet();
+    trainer = trainer.metric(RootMeanSquareError::default()).folder(&folder);
+    let report = trainer.fit(&data(), Some(&data()), |batch, pass| {
+        let outputs = &batch.x * w.tensor(pass);
+        Outcome { loss: outputs.mse_loss(&batch.y, Reduce::Mean), outputs }
+    });
+    let errors: Vec<f64> = report.unwrap().epochs.iter().map(|epoch| epoch.metrics[0].1).collect();
+    assert!(errors.is_sorted_by(|a, b| a > b) && errors.len() == 4, "{errors:?}");
+    let best = wgrad::io::SafeTensors::open(folder.join("best.safetensors")).unwrap();
+    let best = best.tensor("w", &Device::cpu()).unwrap().to_vec::<f32>().unwrap();
+    assert_eq!(best, w.value().to_vec::<f32>().unwrap());
+}
+
+#[test]
+fn a_batch_takes_the_mean_of_what_counts() {
+    let epoch: Vec<Batch> = data().epoch(&Device::cpu()).collect();
+    let last = epoch.last().unwrap();
+    let losses = Tensor::new([[1.0, 3.0], [5.0, 7.0], [100.0, 100.0], [100.0, 100.0]], &Device::cpu());
+    assert_eq!(last.mean(&losses).item::<f32>().unwrap(), 4.0);
+    assert_eq!(last.mean(&losses.max(1)).item::<f32>().unwrap(), 5.0);
+    for wrong in [losses.sum(..), losses.narrow(0, 0, 3)] {
+        let said = last.mean(&wrong).item::<f32>().unwrap_err().to_string();
+        assert!(said.starts_with("mean: losses [") && said.contains("of 4 samples at tests/it/train.rs"), "{said}");
+    }
+}
+
+#[test]
 fn metrics_see_only_what_counts() {
     let device = Device::cpu();
     let scores = Tensor::new([[3.0, 2.0, 1.0], [0.0, 1.0, 2.0], [5.0, 5.0, 0.0], [9.0, 9.0, 9.0]], &device);
@@ -181,6 +219,15 @@ fn metrics_see_only_what_counts() {
     let mut confusion = Confusion::new(3);
     value(&mut confusion, 3);
     assert_eq!(confusion.counts(), [[1, 0, 0], [1, 0, 1], [0, 0, 0]]);
+    // The mean of -ln of e^3 / (e^3 + e^2 + e) and e / (1 + e + e^2).
+    let first = (3.0f64.exp() + 2.0f64.exp() + 1.0f64.exp()).ln() - 3.0;
+    let second = (1.0 + 1.0f64.exp() + 2.0f64.exp()).ln() - 1.0;
+    let both = value(&mut Perplexity::default(), 2);
+    assert!((both - ((first + second) / 2.0).exp()).abs() < 1e-5, "{both}");
+    let ignored = value(&mut Perplexity::default().ignore_index(1), 3);
+    assert!((ignored - first.exp()).abs() < 1e-5, "{ignored}");
+    let error = Perplexity::default().update(&scores, &(&classes + 2), 4).unwrap_err().to_string();
+    assert!(error.contains("out of range"), "{error}");
     let error = Accuracy::default().update(&classes, &classes, 1).unwrap_err().to_string();
     assert_eq!(error, "accuracy: scores [4] for classes [4]");
 }

@@ -18,13 +18,13 @@ nobody needs PyTorch to run them. Of a case `name` the file has
 
 Everything is computed in float64 and stored as float32; inputs and weights are multiples of 1/64, which both hold.
 """
-import json
 import pathlib
-import struct
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from store import write
 
 torch.set_default_dtype(torch.float64)
 torch.manual_seed(31)
@@ -184,15 +184,4 @@ case("lstm", nn.LSTM(3, 4, 2, batch_first=True), r(2, 5, 3), lstm)
 case("lstm_plain", nn.LSTM(3, 4, bias=False, batch_first=True), r(2, 3, 3), lstm)
 case("gru", nn.GRU(3, 4, 2, batch_first=True), r(2, 5, 3), gru)
 
-# The file: the length of a JSON header, the header, the elements.
-header, data = {}, b""
-for name, x in found.items():
-    dtype, x = ("I64", x) if x.dtype == torch.int64 else ("F32", x.to(torch.float32))
-    raw = x.numpy().tobytes()
-    header[name] = {"dtype": dtype, "shape": list(x.shape), "data_offsets": [len(data), len(data) + len(raw)]}
-    data += raw
-text = json.dumps(header, separators=(",", ":")).encode()
-text += b" " * (-len(text) % 8)
-path = pathlib.Path(__file__).with_suffix(".safetensors")
-path.write_bytes(struct.pack("<Q", len(text)) + text + data)
-print(f"{len(header)} tensors, {path.stat().st_size} bytes, PyTorch {torch.__version__}")
+write(pathlib.Path(__file__).with_suffix(".safetensors"), found)
