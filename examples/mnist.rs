@@ -8,7 +8,7 @@
 mod common;
 
 use wgrad::data::{Batch, Dataset, Loader, augment, mnist};
-use wgrad::nn::{Activation, Conv2d, Dropout, Flatten, Linear, MaxPool2d, Module, Sequential};
+use wgrad::nn::{Activation, Conv2d, Dropout, Flatten, Linear, Module, Sequential};
 use wgrad::optim::{AdamW, Schedule};
 use wgrad::prelude::*;
 use wgrad::train::{Accuracy, Outcome, TopK, Trainer};
@@ -35,21 +35,20 @@ or from data/fashion of https://github.com/zalandoresearch/fashion-mnist,
 put them into one folder and name it: --data FOLDER
 ";
 
-/// Two convolutions and two linear layers for images `u8 [n, 1, 28, 28]`: 206,922 weights.
+/// Two convolutions and two linear layers for images `u8 [n, 1, 28, 28]`: 207,178 weights.
 fn network(params: &Params) -> Sequential {
-    let padded = || ConvOptions::default().padding(1);
+    // Every second pixel: a step of two does what a pool would, and costs a quarter.
+    let halved = |padding: usize| ConvOptions::default().padding(padding).stride(2);
     Sequential::new()
         .then(|x: &Tensor, pass: &Pass| {
             let x = augment::normalize(x, &[0.1307], &[0.3081]);
             // There is a key in training only: in evaluation no image moves.
             pass.key().map_or(x.clone(), |key| augment::random_crop(&x, 2, &key))
         })
-        .then(Conv2d::new(&params.at("conv1"), 1, 16, 3, padded()))
+        .then(Conv2d::new(&params.at("conv1"), 1, 16, 5, halved(2)))
         .then(Activation::Relu)
-        .then(MaxPool2d::new(2, PoolOptions::default()))
-        .then(Conv2d::new(&params.at("conv2"), 16, 32, 3, padded()))
+        .then(Conv2d::new(&params.at("conv2"), 16, 32, 3, halved(1)))
         .then(Activation::Relu)
-        .then(MaxPool2d::new(2, PoolOptions::default()))
         .then(Flatten)
         .then(Linear::new(&params.at("fc1"), 32 * 7 * 7, 128))
         .then(Activation::Relu)

@@ -25,6 +25,8 @@ const BATCH: usize = 64;
 const HIDDEN: usize = 256;
 /// How many numbers an image becomes, beside the digit it shows.
 const STYLE: usize = 8;
+/// How far off a painted pixel may be: the smaller, the more a style has to tell.
+const DEVIATION: f64 = 0.12;
 /// Columns of the picture: real images, then painted ones.
 const REAL: usize = 4;
 const PAINTED: usize = 14;
@@ -55,10 +57,10 @@ impl Vae {
         second.forward(&first.forward(&x, pass).silu(), pass).split([STYLE, STYLE], 1)
     }
 
-    /// Scores of pixels `[n, 64]`: their sigmoid is the picture.
+    /// Images `[n, 64]` with pixels from 0 to 1.
     fn decode(&self, style: &Tensor, digits: &Tensor, pass: &Pass) -> Tensor {
         let [first, second] = &self.decoder;
-        second.forward(&first.forward(&Tensor::cat(&[style, digits], 1), pass).silu(), pass)
+        second.forward(&first.forward(&Tensor::cat(&[style, digits], 1), pass).silu(), pass).sigmoid()
     }
 
     /// For each image `[n]`: what its description costs, pixels and style, in nats.
@@ -69,8 +71,8 @@ impl Vae {
             Some(key) => &mean + Tensor::normal(mean.shape(), &key) * (&log_variance * 0.5).exp(),
             None => mean.clone(),
         };
-        let scores = self.decode(&style, digits, pass);
-        let pixels = scores.binary_cross_entropy_with_logits(images, None, Reduce::None).sum(1);
+        let painted = self.decode(&style, digits, pass);
+        let pixels = painted.mse_loss(images, Reduce::None).sum(1) / (2.0 * DEVIATION * DEVIATION);
         let style = (&mean * &mean + log_variance.exp() - 1.0 - log_variance).sum(1) * 0.5;
         [pixels, style]
     }
@@ -130,7 +132,7 @@ fn main() -> Result<(), Error> {
     let real = all.take(&Tensor::from_vec(chosen, [10, REAL], &device), 0);
     let digits = Tensor::arange(0, 10, 1, &device).repeat(PAINTED, 0).one_hot(10);
     let style = Tensor::normal([10 * PAINTED, STYLE], &Tensor::key(SEED, &device));
-    let painted = model.decode(&style, &digits, &Pass::eval()).sigmoid().reshape([10, PAINTED, 64]);
+    let painted = model.decode(&style, &digits, &Pass::eval()).reshape([10, PAINTED, 64]);
     let line = Tensor::ones([10 * 42, 4], &device);
     save_png(output, &Tensor::cat(&[grid(&real), line, grid(&painted)], 1))?;
     println!(

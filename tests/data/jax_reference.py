@@ -30,6 +30,8 @@ What JAX computes, all arithmetic in u32 unless it says f32; H(key, (a, b)) is T
                        lo + ((h % s) * m + l % s) % s
     permutation(n)     ceil(3 ln n / ln(2^32 - 1)) times: (key, sub) = split(key, 2), then a stable sort of the numbers,
                        at first 0 .. n, by bits(sub, n)
+    categorical        the first greatest of logits - ln(-ln(uniform in [2^-126, 1))); logit i of the flattened ones is
+                       i * 37 % 101 / 16
 """
 import os
 
@@ -77,6 +79,10 @@ for n, words in enumerate(keys):
     for count in (1, 2, 10):
         case(f"permutation_{count}_key{n}", "permutation", ("i32", np.asarray(jax.random.permutation(key, count))), key=words, n=count)
 case("permutation_2000_key1", "permutation", ("i32", np.asarray(jax.random.permutation(jax.random.key(42), 2000))[:64]), key=(0, 42), n=2000, range=(0, 64))
+for rows, classes in ((1, 3), (20, 10), (40, 97)):
+    logits = (np.arange(rows * classes) * 37 % 101 / 16).astype(np.float32).reshape(rows, classes)
+    drawn = np.asarray(jax.random.categorical(jax.random.key(42), logits)).astype(np.int32)
+    case(f"categorical_{rows}x{classes}", "categorical", ("i32", drawn), key=(0, 42), rows=rows, classes=classes)
 for seed in (0, 42, 123456789, 0xFFFFFFFF):
     case(f"key_{seed}", "key", ("u32", np.asarray(jax.random.key_data(jax.random.key(np.uint32(seed))))), seed=seed)
 

@@ -118,6 +118,7 @@ wrong! {
     uniform_in: Tensor::uniform_in([2], 1.0..0.0, &key()) => "uniform_in: no numbers in 1..0";
     normal: Tensor::normal([-2], &key()) => "normal: [-2] has a negative dimension";
     bernoulli: Tensor::bernoulli([2], 1.5, &key()) => "bernoulli: 1.5 is no probability";
+    categorical: Tensor::new([1, 2], &cpu()).categorical(&key()) => "categorical: logits [.., classes] are needed, got i32 [2]";
     randint: Tensor::randint([2], 3..3, &key()) => "randint: no i32 in 3..3";
     permutation: Tensor::permutation(1 << 31, &key()) => "permutation: 2147483648 does not fit i32";
     dropout: zeros(&[2]).dropout(2.0, &key()) => "dropout: p is 2, but a probability is in 0..=1";

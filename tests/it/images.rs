@@ -54,6 +54,13 @@ fn images_are_read_by_class() {
 }
 
 #[test]
+fn pictures_that_were_saved_are_read() {
+    let pixels: Vec<u8> = (0..3 * 4 * 6).map(|k| (k * 3) as u8).collect();
+    let png = wgrad::io::png_to_bytes(&Tensor::from_slice(&pixels, [3, 4, 6], &Device::cpu())).unwrap();
+    assert_eq!(decode_image("x", &png, [4, 6]).unwrap().to_vec::<u8>().unwrap(), pixels);
+}
+
+#[test]
 fn mutants_of_images_do_no_harm() {
     let (png, jpeg) = (png(&picture(5, 4, 7)), jpeg(&picture(8, 8, 7)));
     // Decoders have tables and buffers of a few hundred kilobytes whatever the image.

@@ -2,8 +2,8 @@
 
 use half::{bf16, f16};
 use wgrad::io::{
-    Npz, SafeTensors, SafeTensorsWriter, load_npy, npy_from_bytes, npy_to_bytes, save_npy, save_npz, save_safetensors,
-    write_atomically,
+    Npz, SafeTensors, SafeTensorsWriter, load_npy, npy_from_bytes, npy_to_bytes, png_to_bytes, save_npy, save_npz,
+    save_png, save_safetensors, write_atomically,
 };
 use wgrad::prelude::*;
 
@@ -239,6 +239,52 @@ fn npy_says_what_is_wrong() {
         refuses(npy_from_bytes("x.npy", bytes, &cpu()), &[&["npy: x.npy, byte"], *parts].concat());
     }
     refuses(load_npy("no/such.npy", &cpu()), &["npy: no/such.npy"]);
+}
+
+/// Sizes and colour of a PNG, and its rows, each behind the number of its filter.
+fn picture(png: &[u8]) -> ([u8; 13], Vec<u8>) {
+    let (magic, mut rest) = png.split_at(8);
+    assert_eq!(magic, b"\x89PNG\r\n\x1a\n");
+    let mut chunks = Vec::new();
+    while !rest.is_empty() {
+        let n = u32::from_be_bytes(rest[..4].try_into().unwrap()) as usize;
+        assert_eq!(rest[8 + n..12 + n], crc(&rest[4..8 + n]).to_be_bytes());
+        chunks.push((&rest[4..8], &rest[8..8 + n]));
+        rest = &rest[12 + n..];
+    }
+    let [(b"IHDR", header), (b"IDAT", packed), (b"IEND", [])] = chunks[..] else { panic!("{chunks:?}") };
+    (header.try_into().unwrap(), miniz_oxide::inflate::decompress_to_vec_zlib(packed).unwrap())
+}
+
+#[test]
+fn png_has_the_pixels() {
+    let grey = Tensor::new([[0.0, 0.5, 1.0], [-3.0, f32::NAN, 7.0]], &cpu());
+    let header = [0, 0, 0, 3, 0, 0, 0, 2, 8, 0, 0, 0, 0];
+    assert_eq!(picture(&png_to_bytes(&grey).unwrap()), (header, vec![0, 0, 128, 255, 0, 0, 0, 255]));
+    assert_eq!(png_to_bytes(&grey.unsqueeze(0)).unwrap(), png_to_bytes(&grey).unwrap());
+    let colours = Tensor::from_slice(&[1u8, 2, 3, 4, 5, 6], [3, 2, 1], &cpu());
+    let header = [0, 0, 0, 1, 0, 0, 0, 2, 8, 2, 0, 0, 0];
+    assert_eq!(picture(&png_to_bytes(&colours).unwrap()), (header, vec![0, 1, 3, 5, 0, 2, 4, 6]));
+    assert_eq!(picture(&png_to_bytes(&Tensor::ones([4, 1, 2], &cpu())).unwrap()).0[9], 6);
+    let folder = Folder::new("png");
+    save_png(folder.path("x.png"), &colours).unwrap();
+    assert_eq!(std::fs::read(folder.path("x.png")).unwrap(), png_to_bytes(&colours).unwrap());
+}
+
+#[test]
+fn png_says_what_is_wrong() {
+    let channels = "png: [height, width] or [1, 3 or 4, height, width] is needed, got [2, 4, 4]";
+    refuses_operand(png_to_bytes(&Tensor::zeros([2, 4, 4], &cpu())), channels);
+    refuses_operand(png_to_bytes(&Tensor::zeros([0, 4], &cpu())), "png: no picture has 0 by 4 pixels");
+    let integers = png_to_bytes(&Tensor::new([[1]], &cpu()));
+    refuses_operand(integers, "png: floats from 0 to 1 or bytes are needed, got i32");
+    assert!(png_to_bytes(&Tensor::zeros([2], &cpu()).reshape([3])).is_err());
+    refuses(save_png("no/such/folder/x.png", &Tensor::zeros([2, 2], &cpu())), &["no/such/folder/x.png"]);
+}
+
+#[track_caller]
+fn refuses_operand(made: wgrad::Result<Vec<u8>>, message: &str) {
+    assert_eq!(made.map_err(|error| error.to_string()), Err(message.to_string()));
 }
 
 /// An archive with one deflated entry, as NumPy's `savez_compressed` writes it.

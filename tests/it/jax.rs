@@ -120,6 +120,11 @@ draws! {
         Tensor::randint(case.numbers::<usize>("shape"), case.number("lo")..case.number("hi"), key)
     });
     permutation |case| case.same_integers(|key| Tensor::permutation(case.number("n"), key));
+    categorical |case| case.same_integers(|key| {
+        let (rows, classes) = (case.number::<usize>("rows"), case.number::<usize>("classes"));
+        let logits: Vec<f32> = (0..rows * classes).map(|i| (i * 37 % 101) as f32 / 16.0).collect();
+        Tensor::from_vec(logits, [rows, classes], key.device()).categorical(key)
+    });
     split |case| case.same_integers(|key| Tensor::stack(&key.split_key(case.number("n")), 0));
     fold_in |case| {
         let data: u32 = case.number("data");

@@ -11,6 +11,7 @@ mod curves;
 mod data;
 mod devices;
 mod errors;
+mod examples;
 mod fuzz;
 mod generate;
 #[cfg(feature = "gpu")]
