@@ -33,21 +33,22 @@ const SAMPLES: u64 = 5;
 const HELP: &str = "Learns to write like a text, byte by byte.\n
   --text FILE       what to learn; the README of this repository
   --steps N         how many batches to learn from; 400
-  --prompt TEXT     what to go on from; the beginning of the text
+  --prompt TEXT     what to go on from; a piece from the middle of the text
   --length N        how many bytes to write in the end; 200
-  --temperature X   from 0.1, what is likely, to 1.5, daring; 0.7";
+  --temperature X   from 0.1, what is likely, to 1.5, daring; 0.5";
 
 fn main() -> Result<(), Error> {
     let options = common::Options::read(HELP, &[], &["text", "steps", "prompt", "length", "temperature"])?;
     let (steps, length) = (options.number("steps", 400u64)?, options.number("length", 200usize)?);
-    let temperature = options.number("temperature", 0.7)?;
+    let temperature = options.number("temperature", 0.5)?;
     let device = options.device()?;
     let text = match options.text("text") {
         Some(path) => std::fs::read_to_string(path).map_err(|e| common::wrong(path, &e.to_string()))?,
         None => README.to_string(),
     };
-    let opening: String = text.chars().take(48).collect();
-    let prompt = options.text("prompt").unwrap_or(&opening);
+    // The middle of the text is in many windows, its beginning in few.
+    let middle: String = text.chars().skip(text.chars().count() / 2).take(48).collect();
+    let prompt = options.text("prompt").unwrap_or(&middle);
     if prompt.is_empty() || temperature <= 0.0 {
         return Err(common::wrong("char_gpt", "needs a prompt and a temperature above 0"));
     }
