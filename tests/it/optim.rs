@@ -120,8 +120,9 @@ fn a_thousand_steps_of_all_sorts_have_one_plan() {
         let ids: Vec<i32> = (0..10).map(|k| k % 2).collect();
         let data = TensorDataset::of_arrays(Array::new(&x, [10, 3]).unwrap(), Array::new(&ids, [10]).unwrap()).unwrap();
         let loader = Loader::new(data, 4).shuffle(5);
-        // Zeros for the states are a plan of their own.
+        // Zeros for the states are a plan of their own, and so is the self-test of a GPU's products.
         adam.state().unwrap();
+        Tensor::ones([5, 3], &device).matmul(&Tensor::ones([3, 5], &device)).realize().unwrap();
         let before = device.plans_made();
         while adam.steps() < 1000 {
             for batch in loader.epoch(&device) {
