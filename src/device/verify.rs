@@ -1,6 +1,6 @@
 //! Verify: new plans checked against the oracle on their real inputs.
 //!
-//! The oracle evaluates the raw graph twice, exactly and rounding each node to its dtype. An
+//! The oracle evaluates the raw graph twice, exactly and with every rounding a little off. An
 //! element may differ from the exact run by a tolerance relative to its tensor's size and by a
 //! multiple of what the two runs differ; where they differ in kind or by much, a comparison or a
 //! rounding fell differently and the element is not compared.
@@ -104,16 +104,16 @@ impl Checks {
                 Verify::Off => return Ok(None),
             }
         }
-        let (exact, rounded) = (evaluate(roots, Rounding::Exact)?, evaluate(roots, Rounding::PerNode)?);
-        Ok(Some(Truth(exact.values.into_iter().zip(rounded.values).collect())))
+        let (exact, shaken) = (evaluate(roots, Rounding::Exact)?, evaluate(roots, Rounding::Shaken)?);
+        Ok(Some(Truth(exact.values.into_iter().zip(shaken.values).collect())))
     }
 
     /// An error unless `outputs` are what `truth` says of `roots`.
     pub fn compare(&self, truth: &Truth, roots: &[Tensor], outputs: &[Arc<dyn Storage>]) -> Result<()> {
-        for ((root, output), (exact, rounded)) in roots.iter().zip(outputs).zip(&truth.0) {
+        for ((root, output), (exact, shaken)) in roots.iter().zip(outputs).zip(&truth.0) {
             let bytes = output.to_host()?;
             let got = Values::from_bytes(&bytes, root.dtype(), root.numel());
-            if let Some(fact) = disagreement(&got, exact, rounded, root.dtype()) {
+            if let Some(fact) = disagreement(&got, exact, shaken, root.dtype()) {
                 let fact = format!("{} {} {fact}", root.dtype(), root.shape());
                 return Err(Error::new(ErrorKind::Verify, "verify", fact).at(root.0.at));
             }
@@ -124,31 +124,31 @@ impl Checks {
 }
 
 /// The first element that is wrong, in words.
-fn disagreement(got: &Values, exact: &Values, rounded: &Values, dtype: DType) -> Option<String> {
+fn disagreement(got: &Values, exact: &Values, shaken: &Values, dtype: DType) -> Option<String> {
     let wrong = |k: usize, got: &dyn std::fmt::Display, want: &dyn std::fmt::Display| {
         Some(format!("element {k} is {got}, but by its definition {want}"))
     };
-    match (got, exact, rounded) {
-        (Values::Float(got), Values::Float(exact), Values::Float(rounded)) => {
+    match (got, exact, shaken) {
+        (Values::Float(got), Values::Float(exact), Values::Float(shaken)) => {
             let size = exact.iter().filter(|x| x.is_finite()).fold(0.0f64, |m, x| m.max(x.abs()));
             let tolerance = match dtype {
                 DType::BF16 => 1e-2,
                 DType::F16 => 2e-3,
                 _ => 2e-5,
             };
-            got.iter().zip(exact).zip(rounded).enumerate().find_map(|(k, ((&got, &exact), &rounded))| {
-                let moved = (exact - rounded).abs();
+            got.iter().zip(exact).zip(shaken).enumerate().find_map(|(k, ((&got, &exact), &shaken))| {
+                let moved = (exact - shaken).abs();
                 // Where the runs fell differently, or shaders may assume a special value away.
-                if !exact.is_finite() || !rounded.is_finite() || moved > STABLE * size {
+                if !exact.is_finite() || !shaken.is_finite() || moved > STABLE * size {
                     return None;
                 }
                 let near = (got - exact).abs() <= tolerance * size + SPREAD * moved + f64::MIN_POSITIVE;
                 if near { None } else { wrong(k, &got, &exact) }
             })
         }
-        (Values::Bits(got), Values::Bits(exact), Values::Bits(rounded)) => {
-            got.iter().zip(exact).zip(rounded).enumerate().find_map(|(k, ((got, exact), rounded))| {
-                if got == exact || exact != rounded { None } else { wrong(k, got, exact) }
+        (Values::Bits(got), Values::Bits(exact), Values::Bits(shaken)) => {
+            got.iter().zip(exact).zip(shaken).enumerate().find_map(|(k, ((got, exact), shaken))| {
+                if got == exact || exact != shaken { None } else { wrong(k, got, exact) }
             })
         }
         _ => Some("is of another kind than its definition".into()),

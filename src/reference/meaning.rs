@@ -466,6 +466,10 @@ fn dot<T: Elem>(x: &[T], z: &[T], [batch, m, k, n]: [usize; 4]) -> Vec<T> {
 }
 
 fn conv<T: Elem>(x: &[T], x_dims: &[usize], w: &[T], w_dims: &[usize], y_dims: &[usize], spec: &ConvSpec) -> Vec<T> {
+    let (c, o) = (w_dims[1], y_dims[1]);
+    if c == 0 {
+        return vec![T::default(); y_dims.iter().product()];
+    }
     // Which input position each output and kernel position meet at, over all spatial axes.
     let mut meet: Vec<Option<usize>> = vec![Some(0)];
     let (mut outputs, mut taps) = (1, 1);
@@ -484,7 +488,6 @@ fn conv<T: Elem>(x: &[T], x_dims: &[usize], w: &[T], w_dims: &[usize], y_dims: &
         }
         (meet, outputs, taps) = (next, outputs * n_out, taps * size);
     }
-    let (c, o) = (w_dims[1], y_dims[1]);
     let area: usize = x_dims[2..].iter().product();
     let element = |at: usize| {
         let (image, channel, out) = (at / outputs / o, at / outputs % o, at % outputs);

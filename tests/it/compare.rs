@@ -89,7 +89,7 @@ impl How {
 
     /// Whether shaders compute, which may assume that there are no NaNs and no infinities.
     pub fn shades(&self) -> bool {
-        *self.device() != Device::cpu()
+        !crate::devices::is_cpu(self.device())
     }
 
     /// The elements of `roots`, which are on the device, and the faults that came out.

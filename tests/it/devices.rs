@@ -7,6 +7,7 @@
 //! new and small is compared with the oracle.
 
 use wgrad::device::Verify;
+use wgrad::device::cpu::Cpu;
 use wgrad::prelude::*;
 
 /// Plans of at most so many operations and bytes are compared with the oracle.
@@ -47,7 +48,18 @@ pub fn gpu() -> Option<Device> {
 pub fn devices_for_faults() -> (Vec<Device>, std::sync::MutexGuard<'static, ()>) {
     static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    (std::iter::once(Device::cpu()).chain(gpu_for_faults()).collect(), turn)
+    (std::iter::once(plain_cpu()).chain(gpu_for_faults()).collect(), turn)
+}
+
+/// A CPU of those who compare by themselves, without `Verify`: what hangs on a rounding is theirs to tell.
+pub fn plain_cpu() -> Device {
+    static CPU: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
+    CPU.get_or_init(Cpu::beside).clone()
+}
+
+/// Whether `device` is a CPU.
+pub fn is_cpu(device: &Device) -> bool {
+    Cpu::of(device).is_some()
 }
 
 /// As [`gpu`], but nobody else has it: what it counts is the caller's alone.

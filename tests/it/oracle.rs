@@ -175,3 +175,11 @@ fn random_bits_are_those_of_jax() {
     }
     assert!(checked > 2, "only {checked} cases of bits");
 }
+
+/// Many lines of nothing take no time.
+#[test]
+fn lines_without_elements_are_not_walked() {
+    let x = Tensor::zeros([1_usize << 31, 0], &Device::cpu());
+    assert!(exact(&x.cumsum(1)).is_empty() && exact(&x.cumsum(0)).is_empty());
+    assert!(exact(&x.sort(0, true).0).is_empty());
+}

@@ -7,7 +7,7 @@ use wgrad::compile::plan::{Limits, Target};
 use wgrad::prelude::*;
 
 use crate::compare::{How, Tally, disagreement};
-use crate::devices::devices_for_faults;
+use crate::devices::{devices_for_faults, plain_cpu};
 use crate::generate::graph;
 
 /// Graphs on the CPU when nobody says how many, and on a GPU, where each has shaders to compile.
@@ -43,7 +43,7 @@ fn run(how: &How) {
 
 #[test]
 fn the_cpu_agrees_on_random_graphs() {
-    run(&How::Realize(Device::cpu()));
+    run(&How::Realize(plain_cpu()));
 }
 
 #[test]
@@ -54,8 +54,8 @@ fn a_gpu_agrees_on_random_graphs() {
 
 #[test]
 fn the_cpu_runs_plans_for_a_gpu() {
-    run(&How::Foreign(Device::cpu(), narrow(Target::Gpu).into()));
-    run(&How::Foreign(Device::cpu(), narrow(Target::SoftwareGpu).into()));
+    run(&How::Foreign(plain_cpu(), narrow(Target::Gpu).into()));
+    run(&How::Foreign(plain_cpu(), narrow(Target::SoftwareGpu).into()));
 }
 
 #[test]

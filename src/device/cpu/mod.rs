@@ -91,6 +91,11 @@ impl Held<'_> {
 }
 
 impl Cpu {
+    /// A device beside [`Device::cpu`], with settings and memory of its own.
+    pub fn beside() -> Device {
+        Device(Arc::new(Cpu::default()))
+    }
+
     /// The CPU behind a device handle.
     pub fn of(device: &Device) -> Option<&Cpu> {
         device.0.as_any().downcast_ref()

@@ -138,6 +138,11 @@ impl Args {
         args
     }
 
+    /// One, on the device that most tensors are on.
+    pub fn unit(&self) -> Tensor {
+        Tensor::new(1.0, &self.devices[0])
+    }
+
     /// Forgets the last call.
     pub fn start(&mut self) {
         self.said.clear();

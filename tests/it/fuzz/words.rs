@@ -392,7 +392,8 @@ const MARK: &[Word] = &[
         let inputs = a.xs();
         let which = a.rng.below(4);
         a.say(which);
-        let sum = |x: &[Tensor]| x.iter().fold(Tensor::new(1.0, &Device::cpu()), |sum, x| sum + x);
+        let one = a.unit();
+        let sum = move |x: &[Tensor]| x.iter().fold(one.clone(), |sum, x| sum + x);
         let inputs: Vec<&Tensor> = inputs.iter().collect();
         let y = wgrad::custom_gradient("custom_gradient", &inputs, sum, move |x, _, dy| match which {
             0 => Vec::new(),
@@ -404,8 +405,9 @@ const MARK: &[Word] = &[
     }),
     ("checkpoint", |a| {
         let inputs = a.xs();
+        let one = a.unit();
         let inputs: Vec<&Tensor> = inputs.iter().collect();
-        let y = wgrad::checkpoint(|x| x.iter().fold(Tensor::new(1.0, &Device::cpu()), |y, x| y * x.exp()), &inputs);
+        let y = wgrad::checkpoint(move |x| x.iter().fold(one.clone(), |y, x| y * x.exp()), &inputs);
         [y.clone()].into_iter().chain(y.sum(..).grad(&inputs)).collect()
     }),
     ("twice", |a| {
