@@ -11,6 +11,8 @@
 //! - [`device::CustomKernel`] runs your own WGSL.
 //! - [`Params`] keeps weights by path; [`nn`] has the layers that use them.
 //! - [`data`] reads datasets and makes batches; [`io`] reads and writes safetensors and NumPy's files.
+//! - [`optim`] has the optimizers and [`train`] the loop around them.
+//! - [`from_pytorch`] says what things are called here.
 //! - [`mod@reference`] is the oracle, [`compile`] the compiler, both as libraries.
 
 pub mod dtype;
@@ -35,6 +37,8 @@ pub mod optim;
 // It reads results as they come, which a browser does by `read().await` in a loop of its own.
 #[cfg(not(target_arch = "wasm32"))]
 pub mod train;
+
+pub mod from_pytorch;
 
 pub use device::explain;
 pub use device::realize::realize;

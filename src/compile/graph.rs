@@ -84,51 +84,65 @@ pub struct Bindings {
 impl Graph {
     /// The graph below `roots`, down to tensors whose elements are known.
     pub fn flatten(roots: &[Tensor]) -> (Graph, Bindings) {
-        let mut found: HashMap<u64, Tensor, BuildHasherDefault<Mix>> = HashMap::default();
+        let mut found: HashMap<u64, Option<Tensor>, BuildHasherDefault<Mix>> = HashMap::default();
         let mut open: Vec<Tensor> = roots.to_vec();
         while let Some(x) = open.pop() {
             if found.contains_key(&x.0.id) {
                 continue;
             }
-            if !x.is_realized() {
+            let leaf = x.is_realized();
+            if !leaf {
                 x.with_src(|src| open.extend(src.iter().cloned()));
             }
-            found.insert(x.0.id, x);
+            found.insert(x.0.id, (!leaf).then_some(x));
         }
-        let mut tensors: Vec<Tensor> = found.into_values().collect();
+        let mut tensors: Vec<Tensor> = found.into_values().flatten().collect();
         tensors.sort_unstable_by_key(|x| x.0.id);
 
         let mut number: HashMap<u64, Id, BuildHasherDefault<Mix>> = HashMap::default();
         number.reserve(tensors.len());
         let mut regions: HashMap<u64, u64, BuildHasherDefault<Mix>> = HashMap::default();
-        let mut graph = Graph { nodes: Vec::with_capacity(tensors.len()), roots: Vec::new() };
+        let mut nodes: Vec<Node> = Vec::with_capacity(tensors.len());
         let mut bindings = Bindings::default();
+        let bare = |x: &Tensor| Node {
+            op: Op::Data,
+            src: Vec::new(),
+            shape: *x.shape(),
+            dtype: x.dtype(),
+            leaf: 0,
+            at: x.0.at,
+        };
+        // A leaf stands before its first user: when it was made says nothing about the formula.
+        let place = |x: &Tensor, nodes: &mut Vec<Node>, leaves: &mut Vec<Tensor>| {
+            nodes.push(Node { leaf: leaves.len(), ..bare(x) });
+            leaves.push(x.clone());
+            nodes.len() as Id - 1
+        };
         for x in tensors {
-            let mut node =
-                Node { op: Op::Data, src: Vec::new(), shape: *x.shape(), dtype: x.dtype(), leaf: 0, at: x.0.at };
-            number.insert(x.0.id, graph.nodes.len() as Id);
-            if x.is_realized() {
-                node.leaf = bindings.leaves.len();
-                bindings.leaves.push(x);
-            } else {
-                x.with_src(|src| node.src.extend(src.iter().filter_map(|s| number.get(&s.0.id))));
-                node.op = match &x.0.op {
-                    Op::Input(value) => {
-                        node.leaf = bindings.scalars.len();
-                        bindings.scalars.push(value.bits(x.dtype()));
-                        Op::Input(crate::Number::Int(0))
-                    }
-                    Op::Fence(Region(region)) => {
-                        let fresh = regions.len() as u64;
-                        Op::Fence(Region(*regions.entry(*region).or_insert(fresh)))
-                    }
-                    op => op.clone(),
-                };
-            }
-            graph.nodes.push(node);
+            let mut node = bare(&x);
+            x.with_src(|src| {
+                let id =
+                    |s: &Tensor| *number.entry(s.0.id).or_insert_with(|| place(s, &mut nodes, &mut bindings.leaves));
+                node.src = src.iter().map(id).collect();
+            });
+            node.op = match &x.0.op {
+                Op::Input(value) => {
+                    node.leaf = bindings.scalars.len();
+                    bindings.scalars.push(value.bits(x.dtype()));
+                    Op::Input(crate::Number::Int(0))
+                }
+                Op::Fence(Region(region)) => {
+                    let fresh = regions.len() as u64;
+                    Op::Fence(Region(*regions.entry(*region).or_insert(fresh)))
+                }
+                op => op.clone(),
+            };
+            number.insert(x.0.id, nodes.len() as Id);
+            nodes.push(node);
         }
-        graph.roots = roots.iter().filter_map(|x| number.get(&x.0.id).copied()).collect();
-        (graph, bindings)
+        let id = |x: &Tensor| *number.entry(x.0.id).or_insert_with(|| place(x, &mut nodes, &mut bindings.leaves));
+        let roots = roots.iter().map(id).collect();
+        (Graph { nodes, roots }, bindings)
     }
 
     /// The node of number `id`.

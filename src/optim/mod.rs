@@ -88,7 +88,7 @@ struct Group {
 impl<R: Rule> Optimizer<R> {
     /// `rule` on every trained weight of `params`, at learning rate `lr`.
     pub fn with(rule: R, params: &Params, lr: f64, weight_decay: f64) -> Optimizer<R> {
-        Optimizer {
+        let optimizer = Optimizer {
             rule,
             params: params.clone(),
             lr,
@@ -102,7 +102,17 @@ impl<R: Rule> Optimizer<R> {
             scale: None,
             steps: 0,
             units: Vec::new(),
-        }
+        };
+        optimizer.gather();
+        optimizer
+    }
+
+    /// Puts the weights together, so that the plan of the first step is that of all others.
+    fn gather(&self) {
+        // What goes wrong here goes wrong in the first step, too, which can say it.
+        let gathered =
+            self.grouped().map(|groups| groups.iter().try_for_each(|(_, members)| self.params.flat(members).map(drop)));
+        drop(gathered);
     }
 
     /// How much weights decay: per unit of learning rate, or as a part of the gradient, as the rule says.
@@ -122,6 +132,7 @@ impl<R: Rule> Optimizer<R> {
     /// ```
     pub fn group(mut self, pattern: &str, lr: f64, weight_decay: f64) -> Self {
         self.groups.push(Group { pattern: pattern.into(), lr, weight_decay });
+        self.gather();
         self
     }
 
@@ -285,8 +296,8 @@ impl<R: Rule> Optimizer<R> {
         Ok(())
     }
 
-    /// The trained weights, put together by group and dtype.
-    fn make_units(&self) -> Result<Vec<Unit>> {
+    /// The trained weights that are updated together, with the number of their group.
+    fn grouped(&self) -> Result<Vec<(usize, Vec<Param>)>> {
         let mut sorted: Vec<((usize, DType), Vec<Param>)> = Vec::new();
         for param in self.params.iter().filter(Param::is_trained) {
             let value = param.value();
@@ -299,18 +310,23 @@ impl<R: Rule> Optimizer<R> {
                 None => sorted.push((key, vec![param])),
             }
         }
-        if sorted.is_empty() {
+        Ok(sorted.into_iter().map(|((group, _), members)| (group, members)).collect())
+    }
+
+    fn make_units(&self) -> Result<Vec<Unit>> {
+        let groups = self.grouped()?;
+        if groups.is_empty() {
             return Err(Error::new(ErrorKind::Operand, "step", "there are no trained weights"));
         }
         let settings = |group: usize| match self.groups.get(group) {
             Some(group) => (group.lr, group.weight_decay),
             None => (1.0, self.weight_decay),
         };
-        let make = |((group, _), members)| {
+        let make = |(group, members)| {
             let (lr, weight_decay) = settings(group);
             Unit::new(&self.rule, &self.params, members, lr, weight_decay, self.average.is_some())
         };
-        sorted.into_iter().map(make).collect()
+        groups.into_iter().map(make).collect()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Optimizers: what a step does, what it compiles, what it keeps, what it lets go.
 
+use wgrad::data::{Array, Loader, TensorDataset};
+use wgrad::device::cpu::Cpu;
 use wgrad::optim::{Adafactor, Adagrad, Adam, AdamW, Lion, LossScale, Muon, Optimizer, RmsProp, Rule, Schedule, Sgd};
 use wgrad::prelude::*;
 
@@ -100,23 +102,73 @@ optimizers! {
     muon: |p: &Params| Muon::new(p, 0.02);
 }
 
+/// Devices whose plans nobody else makes.
+fn own_devices() -> Vec<Device> {
+    std::iter::once(Cpu::beside()).chain(own_gpu()).collect()
+}
+
+/// A schedule over a thousand steps, dropout, and epochs whose last batch is not full: one plan.
 #[test]
-fn a_schedule_over_a_thousand_steps_has_one_plan() {
-    // Others compile on the devices that all tests share.
-    let Some(device) = own_gpu() else { return };
-    let params = Params::new(&device, 3);
-    let model = Mlp::new(&params);
-    let mut adam = AdamW::new(&params, 0.01).clip_norm(1.0).schedule(Schedule::one_cycle(1000));
-    let mut plans = 0;
-    for n in 0..1000 {
-        let (x, ids) = batch(&device, n);
-        let loss = model.forward(&x, &Pass::train(&params)).cross_entropy(&ids);
-        adam.step(loss.backward(&params)).unwrap();
-        if n == 0 {
-            plans = device.plans_made();
+fn a_thousand_steps_of_all_sorts_have_one_plan() {
+    for device in own_devices() {
+        let params = Params::new(&device, 3);
+        let model = Mlp::new(&params);
+        let dropout = nn::Dropout::new(0.3);
+        let mut adam = AdamW::new(&params, 0.01).clip_norm(1.0).average(0.9).schedule(Schedule::one_cycle(1000));
+        adam = adam.group("*.bias", 1.0, 0.0);
+        let x: Vec<f32> = (0..10 * 3).map(|k| (k * 7 % 11) as f32 / 11.0).collect();
+        let ids: Vec<i32> = (0..10).map(|k| k % 2).collect();
+        let data = TensorDataset::of_arrays(Array::new(&x, [10, 3]).unwrap(), Array::new(&ids, [10]).unwrap()).unwrap();
+        let loader = Loader::new(data, 4).shuffle(5);
+        // Zeros for the states are a plan of their own, and so is the self-test of a GPU's products.
+        adam.state().unwrap();
+        Tensor::ones([5, 3], &device).matmul(&Tensor::ones([3, 5], &device)).realize().unwrap();
+        let before = device.plans_made();
+        while adam.steps() < 1000 {
+            for batch in loader.epoch(&device) {
+                let pass = Pass::train(&params);
+                let scores = model.forward(&dropout.forward(&batch.x, &pass), &pass);
+                let losses = scores.cross_entropy_with(&batch.y, ClassOptions::default().reduce(Reduce::None));
+                adam.step(batch.mean(&losses).backward(&params)).unwrap();
+            }
         }
+        assert_eq!(device.plans_made() - before, 1, "{device}");
     }
-    assert_eq!(device.plans_made(), plans);
+}
+
+/// Beside loss and gradients, a step takes two dispatches for the norm of all gradients, and one
+/// for the update with its states, its average and its clipping.
+#[cfg(feature = "gpu")]
+#[test]
+fn updates_take_three_dispatches() {
+    let Some(device) = own_gpu() else { return };
+    fn counted<R: Rule>(device: &Device, make: impl Fn(&Params) -> Optimizer<R>) {
+        let params = Params::new(device, 3);
+        let model = Mlp::new(&params);
+        let (x, ids) = batch(device, 0);
+        let mut optimizer = make(&params).average(0.9).clip_norm(1.0).clip_value(0.5);
+        let name = optimizer.rule().name();
+        let gradients = || model.forward(&x, &Pass::train(&params)).cross_entropy(&ids).backward(&params);
+        let dispatches = || wgrad::device::gpu::Gpu::of(device).unwrap().counts()[0];
+        optimizer.step(gradients()).unwrap();
+        let before = dispatches();
+        let alone = gradients();
+        let tensors: Vec<&Tensor> = std::iter::once(alone.loss()).chain(alone.iter().map(|(_, g)| g)).collect();
+        wgrad::realize(tensors).unwrap();
+        let alone = dispatches() - before;
+        let before = dispatches();
+        optimizer.step(gradients()).unwrap();
+        let step = dispatches() - before;
+        println!("{name}: {step} dispatches, {alone} of them for loss and gradients");
+        assert!(step <= alone + 3, "{name}: {step} dispatches, {alone} for loss and gradients");
+    }
+    counted(&device, |p| Sgd::new(p, 0.1));
+    counted(&device, |p| Sgd::new(p, 0.1).momentum(0.9).nesterov(true).weight_decay(0.1));
+    counted(&device, |p| Adam::new(p, 0.1).weight_decay(0.1));
+    counted(&device, |p| AdamW::new(p, 0.1));
+    counted(&device, |p| RmsProp::new(p, 0.1).momentum(0.5).centered(true));
+    counted(&device, |p| Adagrad::new(p, 0.1));
+    counted(&device, |p| Lion::new(p, 0.1));
 }
 
 /// Logits read after a step are those of the weights before it, computed along with it.

@@ -152,20 +152,20 @@ fn a_product_takes_views_and_an_epilogue() {
     kernels(
         &(data(&[8, 9]).matmul(&data(&[7, 9]).t()) + data(&[7])).relu(),
         expect![[r#"
-        dot+where_: product 1 x [8, 9] x [9, 7]
-          b0 writes s2: f32 [56]
-          b1 reads s0: f32 [72]
-          b2 reads s1: f32 [63]
-          e0 = r0 : f32
-          e1 = bits 0x0 : f32
-          e2 = add e0 e1 : f32
-          e3 = le e2 e1 : bool
-          e4 = where_ e3 e1 e2 : f32
-          e5 = b1[9*i + k] : f32
-          e6 = b2[9*j + k] : f32
-          r0 = sum over k of e5 * e6
-          b0[7*i + j] = e4
-    "#]],
+            dot+where_: product 1 x [8, 9] x [9, 7]
+              b0 writes s2: f32 [56]
+              b1 reads s1: f32 [72]
+              b2 reads s0: f32 [63]
+              e0 = r0 : f32
+              e1 = bits 0x0 : f32
+              e2 = add e0 e1 : f32
+              e3 = le e2 e1 : bool
+              e4 = where_ e3 e1 e2 : f32
+              e5 = b1[9*i + k] : f32
+              e6 = b2[9*j + k] : f32
+              r0 = sum over k of e5 * e6
+              b0[7*i + j] = e4
+        "#]],
     );
 }
 

@@ -23,6 +23,7 @@ const LAYERS: &[(&str, usize)] = &[
     ("data", 6),
     ("io", 6),
     ("train", 7),
+    ("from_pytorch", 7),
 ];
 /// What siblings of one layer may use of each other, and why.
 const SIBLINGS: &[(&str, &str, &str)] = &[
