@@ -29,6 +29,8 @@ pub enum ErrorKind {
     Verify,
     /// A file cannot be read or written, or its bytes are not what they should be.
     File,
+    /// A server cannot be reached, or refuses what it is asked.
+    Network,
 }
 
 /// An error: `op: fact, values at file:line:column`.

@@ -3,6 +3,10 @@
 //! Plain data: a device allocates what `allocations` says, binds leaves and outputs, and runs the
 //! steps in order.
 
+use std::fmt::{self, Write};
+use std::hash::Hasher;
+
+use crate::compile::graph::Mix;
 use crate::compile::kernel::Kernel;
 use crate::dtype::DType;
 
@@ -87,6 +91,24 @@ impl Plan {
     /// Operations and bytes of all steps, by prediction.
     pub fn work(&self) -> u64 {
         self.steps.iter().map(|step| step.bytes.saturating_add(step.flops)).fold(0, u64::saturating_add)
+    }
+
+    /// A hash of the text form: equal for equal plans, in any process.
+    pub fn fingerprint(&self) -> u64 {
+        struct Feed(Mix);
+        impl Write for Feed {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                self.0.write(text.as_bytes());
+                Ok(())
+            }
+        }
+        let mut feed = Feed(Mix::default());
+        // Feeding a hash does not fail.
+        let _ = write!(feed, "{self}");
+        for step in &self.steps {
+            let _ = write!(feed, "{}", step.kernel);
+        }
+        feed.0.finish()
     }
 }
 

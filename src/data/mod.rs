@@ -5,7 +5,7 @@
 //! | arrays in memory | [`TensorDataset`] |
 //! | the MNIST family | [`mnist`], [`read_idx`] |
 //! | CIFAR-10 or CIFAR-100, the binary version | [`read_cifar`] |
-//! | a table | [`Csv`] |
+//! | a table | [`Csv`], `Parquet` (feature `parquet`) |
 //! | folders of images (feature `image`) | `ImageFolder` |
 //! | text | [`ByteTokenizer`], [`Bpe`], [`TokenDataset`] |
 //! | something else | a [`Dataset`] of my own |
@@ -28,6 +28,8 @@ mod hash;
 mod idx;
 mod loader;
 mod order;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod text;
 
 pub use array::Array;
@@ -40,4 +42,6 @@ pub use folder::{ImageFolder, decode_image};
 pub use hash::FileHash;
 pub use idx::{idx_from_bytes, mnist, read_idx};
 pub use loader::{Batch, Epoch, Loader, Position};
+#[cfg(feature = "parquet")]
+pub use parquet::Parquet;
 pub use text::{ByteTokenizer, TokenDataset, Tokenizer};

@@ -3,6 +3,7 @@
 //! It is the just-in-time compiler's memory: a training step builds the same graph every time and
 //! finds its program here. A hit compares the whole graph, never the hash alone.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::compile::graph::Graph;
@@ -10,6 +11,8 @@ use crate::error::Result;
 
 /// Programs kept; the least recently used goes first.
 const KEPT_MAX: usize = 256;
+/// Fingerprints kept; a program whose plans never end does not fill the memory with them.
+const MADE_MAX: usize = 1 << 16;
 
 /// Programs by the graph they compute.
 pub struct Cache<P>(Mutex<State<P>>);
@@ -18,17 +21,20 @@ struct State<P> {
     /// Most recently used last.
     entries: Vec<(u64, Graph, Arc<P>)>,
     misses: u64,
+    /// The fingerprints of the plans.
+    made: BTreeSet<u64>,
 }
 
 impl<P> Default for Cache<P> {
     fn default() -> Self {
-        Cache(Mutex::new(State { entries: Vec::new(), misses: 0 }))
+        Cache(Mutex::new(State { entries: Vec::new(), misses: 0, made: BTreeSet::new() }))
     }
 }
 
 impl<P> Cache<P> {
-    /// The program of `graph`, made by `make` where there is none; and whether it was made.
-    pub fn get(&self, graph: Graph, make: impl FnOnce(&Graph) -> Result<P>) -> Result<(Arc<P>, bool)> {
+    /// The program of `graph`, made by `make` where there is none; and whether it was made. What is
+    /// made comes with the fingerprint of its plan.
+    pub fn get(&self, graph: Graph, make: impl FnOnce(&Graph) -> Result<(P, u64)>) -> Result<(Arc<P>, bool)> {
         let hash = graph.structure();
         {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -40,9 +46,13 @@ impl<P> Cache<P> {
             }
         }
         // Compiled outside the lock: another thread's hit need not wait.
-        let program = Arc::new(make(&graph)?);
+        let (program, fingerprint) = make(&graph)?;
+        let program = Arc::new(program);
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.misses += 1;
+        if state.made.len() < MADE_MAX {
+            state.made.insert(fingerprint);
+        }
         if state.entries.len() >= KEPT_MAX {
             state.entries.remove(0);
         }
@@ -53,6 +63,11 @@ impl<P> Cache<P> {
     /// How many programs were made so far.
     pub fn misses(&self) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).misses
+    }
+
+    /// The fingerprints of the plans that were made, in ascending order.
+    pub fn made(&self) -> Vec<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).made.iter().copied().collect()
     }
 
     /// Forgets every program.

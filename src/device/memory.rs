@@ -1,4 +1,4 @@
-//! How much of a device's memory is in use, and a limit to it.
+//! What a device tells of itself: memory in use and a limit to it, plans made, the driver.
 
 use crate::device::cpu::Cpu;
 use crate::graph::device::Device;
@@ -36,6 +36,34 @@ impl Device {
             return programs.misses();
         }
         Cpu::of(self).map_or(0, Cpu::plans_made)
+    }
+
+    /// Fingerprints of the plans that were compiled for the device so far, in ascending order: equal
+    /// plans have equal ones, in any process. At most 65,536 are kept.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// let x = Tensor::new([1.0, 2.0], &Device::cpu());
+    /// x.cosh().realize()?;
+    /// assert!(!Device::cpu().plan_fingerprints().is_empty());
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    pub fn plan_fingerprints(&self) -> Vec<u64> {
+        #[cfg(feature = "gpu")]
+        if let Some((_, programs)) = crate::device::gpu::Gpu::with_programs(self) {
+            return programs.made();
+        }
+        Cpu::of(self).map(Cpu::plans).unwrap_or_default()
+    }
+
+    /// The driver of a GPU and its version, as it says itself; nothing for the built-in CPU.
+    pub fn driver(&self) -> Option<String> {
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = crate::device::gpu::Gpu::of(self) {
+            let info = gpu.info();
+            return Some(format!("{} {}", info.driver, info.driver_info).trim().to_string());
+        }
+        None
     }
 
     /// Sets or lifts the limit of what tensors and running plans may hold at once: what needs more

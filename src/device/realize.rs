@@ -61,7 +61,8 @@ fn run(device: &Device, roots: &[Tensor], trial: bool) -> Result<()> {
             fits(op, &plan, &limits)?;
             let shaders: Vec<_> =
                 plan.steps.iter().map(|step| crate::compile::wgsl::emit(&step.kernel, &limits)).collect();
-            gpu.program(op, Arc::new(plan), &shaders)
+            let fingerprint = plan.fingerprint();
+            Ok((gpu.program(op, Arc::new(plan), &shaders)?, fingerprint))
         })?;
         if !trial && crate::device::selftest::concerns(program.plan()) && !Gpu::is_tested(device) {
             crate::device::selftest::test_now(device)?;

@@ -3,6 +3,7 @@
 //! Each line holds the hash of the line before it and its own, so that a line that was changed,
 //! taken out or put in later is found by [`verify_record`].
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,9 @@ pub struct Record {
     path: PathBuf,
     file: File,
     last: String,
+    device: Device,
+    /// The plans that lines name already.
+    plans: BTreeSet<u64>,
 }
 
 /// What an intact record says of itself.
@@ -48,7 +52,10 @@ pub struct RecordSummary {
 
 impl Record {
     /// Begins the record of a run at `path`, or goes on with the one that is there and intact: a line
-    /// says with which crate, commit, device, seed, files and settings.
+    /// says with which crate and features, commit, device and driver, seed, files and settings.
+    ///
+    /// Every line also names the plans that the device made since the line before, by their
+    /// [fingerprints](Device::plan_fingerprints).
     pub fn begin(
         path: impl AsRef<Path>,
         device: &Device,
@@ -60,7 +67,7 @@ impl Record {
         let last = if path.exists() { mended(path)? } else { START.into() };
         let open = || OpenOptions::new().append(true).create(true).open(path);
         let file = open().map_err(|error| fault(OP, path.display(), error))?;
-        let mut record = Record { path: path.into(), file, last };
+        let mut record = Record { path: path.into(), file, last, device: device.clone(), plans: BTreeSet::new() };
         let text = |text: &str| Value::Text(text.into());
         let described = |file: &FileHash| {
             let mut fields = vec![
@@ -75,8 +82,10 @@ impl Record {
         record.line(vec![
             ("event".into(), text("begin")),
             ("crate".into(), text(concat!("wgrad ", env!("CARGO_PKG_VERSION")))),
+            ("features".into(), Value::List(features().map(text).collect())),
             ("commit".into(), commit().map_or(Value::Null, Value::Text)),
             ("device".into(), text(&device.name())),
+            ("driver".into(), device.driver().map_or(Value::Null, Value::Text)),
             ("seed".into(), Value::Int(i128::from(seed))),
             ("files".into(), Value::List(files.iter().map(described).collect())),
             ("settings".into(), Value::Object(settings)),
@@ -96,6 +105,12 @@ impl Record {
     }
 
     fn line(&mut self, mut fields: Vec<(String, Value)>) -> Result<()> {
+        let made = self.device.plan_fingerprints();
+        let fresh: Vec<u64> = made.into_iter().filter(|plan| self.plans.insert(*plan)).collect();
+        if !fresh.is_empty() {
+            let plans = fresh.iter().map(|plan| Value::Text(format!("{plan:016x}"))).collect();
+            fields.push(("plans".into(), Value::List(plans)));
+        }
         let seconds = unix_seconds();
         fields.push(("time".into(), Value::Float(seconds)));
         fields.push(("before".into(), Value::Text(self.last.clone())));
@@ -153,6 +168,25 @@ fn mended(path: &Path) -> Result<String> {
         OpenOptions::new().write(true).open(path).and_then(cut).map_err(|error| fault(OP, path.display(), error))?;
     }
     Ok(summary.hash)
+}
+
+/// The features of the crate that may change bits or speed.
+fn features() -> impl Iterator<Item = &'static str> {
+    let known = [("gpu", cfg!(feature = "gpu")), ("threads", cfg!(feature = "threads"))];
+    known.into_iter().filter(|(_, there)| *there).map(|(name, _)| name)
+}
+
+/// What trackers are told of a run: what the first line of its record says.
+pub(super) fn facts(device: &Device, seed: u64, files: &[FileHash]) -> Vec<(String, String)> {
+    let mut facts = vec![
+        ("version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+        ("device".into(), device.name()),
+        ("seed".into(), seed.to_string()),
+    ];
+    facts.extend(device.driver().map(|driver| ("driver".into(), driver)));
+    facts.extend(commit().map(|commit| ("commit".into(), commit)));
+    facts.extend(files.iter().map(|file| (format!("sha256/{}", file.name), file.sha256.clone())));
+    facts
 }
 
 /// The commit of the repository that the program runs in, where there is one.

@@ -11,6 +11,7 @@ use crate::device::clock::unix_seconds;
 use crate::error::Result;
 use crate::io::file::fault;
 use crate::train::crc::masked;
+use crate::train::tracker::{RunStart, Tracker};
 
 /// Writes the scalars of a run into a folder; `tensorboard --logdir` on it or a folder above.
 ///
@@ -58,6 +59,20 @@ impl TensorBoard {
         self.record(&event)
     }
 
+    /// Says that a run goes on after `steps` steps: TensorBoard forgets what was written before of
+    /// later ones.
+    pub fn resume(&mut self, steps: u64) -> Result<()> {
+        let mut start = Vec::new();
+        varint(&mut start, 1 << 3);
+        varint(&mut start, 1);
+        let mut event = Vec::new();
+        field_f64(&mut event, 1, unix_seconds());
+        varint(&mut event, 2 << 3);
+        varint(&mut event, steps + 1);
+        field_bytes(&mut event, 7, &start);
+        self.record(&event)
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -70,6 +85,15 @@ impl TensorBoard {
         record.extend(data);
         record.extend(masked(data).to_le_bytes());
         self.file.write_all(&record).map_err(|error| fault("tensorboard", self.path.display(), error))
+    }
+}
+
+impl Tracker for TensorBoard {
+    fn begin(&mut self, run: &RunStart) -> Result<()> {
+        if run.steps > 0 { self.resume(run.steps) } else { Ok(()) }
+    }
+    fn numbers(&mut self, step: u64, numbers: &[(&str, f64)]) -> Result<()> {
+        numbers.iter().try_for_each(|(name, x)| self.scalar(name, step, *x))
     }
 }
 

@@ -2,18 +2,22 @@
 //!
 //! It does nothing a plain loop could not: `fit` reads like one. Knows no model; a closure is it.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use crate::data::{Batch, Loader};
 use crate::device::clock::Clock;
+use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::tensor::Tensor;
 use crate::io::file::fault;
 use crate::optim::{Optimizer, Rule};
 use crate::params::{Params, Pass};
-use crate::train::{Checkpoint, Curves, Metric, Progress, Record, TensorBoard};
+use crate::train::record::facts;
+use crate::train::tracker::Trackers;
+use crate::train::{Checkpoint, Curves, Metric, Progress, Record, RunStart, TensorBoard, Tracker};
 
-/// Losses that may wait to be read, so that the device never waits for us.
+/// Losses that may be on their way from the device, so that it never waits for us.
 const UNREAD_MAX: usize = 16;
 
 /// What a model makes of a batch.
@@ -46,6 +50,8 @@ pub struct Report {
     pub seconds: f64,
     /// Whether it ended because nothing became better.
     pub stopped_early: bool,
+    /// The first error of each [`Tracker`] that had one; they ended nothing.
+    pub tracker_errors: Vec<Error>,
 }
 
 /// A run: an optimizer, and what is to be done beside its steps.
@@ -78,6 +84,7 @@ pub struct Trainer<R> {
     patience: Option<usize>,
     metrics: Vec<Box<dyn Metric>>,
     settings: Vec<(String, String)>,
+    trackers: Trackers,
     callback: Option<Box<dyn FnMut(&EpochReport)>>,
 }
 
@@ -95,6 +102,7 @@ impl<R: Rule> Trainer<R> {
             patience: None,
             metrics: Vec::new(),
             settings: Vec::new(),
+            trackers: Trackers::default(),
             callback: None,
         }
     }
@@ -127,6 +135,7 @@ impl<R: Rule> Trainer<R> {
     /// Shows nothing.
     pub fn quiet(mut self) -> Self {
         self.quiet = true;
+        self.trackers.quiet();
         self
     }
 
@@ -143,7 +152,14 @@ impl<R: Rule> Trainer<R> {
         self
     }
 
-    /// Notes a setting in the record.
+    /// Tells `tracker` of the run: settings, the loss and the learning rate of every step, the numbers
+    /// of every epoch, and what was written to the folder.
+    pub fn track(mut self, tracker: impl Tracker + 'static) -> Self {
+        self.trackers.add(Box::new(tracker));
+        self
+    }
+
+    /// Notes a setting, in the record too.
     pub fn setting(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         self.settings.push((name.into(), value.to_string()));
         self
@@ -168,28 +184,53 @@ impl<R: Rule> Trainer<R> {
         forward: impl Fn(&Batch, &Pass) -> Outcome,
     ) -> Result<Report> {
         let clock = Clock::start();
-        let mut history = self.begin(train)?;
+        let (history, part) = self.begin(train)?;
         let mut files = train.files();
         files.extend(test.iter().flat_map(|test| test.files()).filter(|file| !train.files().contains(file)));
+        let (device, seed) = (self.params.device().clone(), self.params.seed());
         let settings: Vec<(&str, String)> = self.settings.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
-        let (mut record, mut board) = match &self.folder {
-            Some(folder) => {
-                let path = folder.join("record.jsonl");
-                let record = Record::begin(path, self.params.device(), self.params.seed(), &files, &settings)?;
-                (Some(record), Some(TensorBoard::create(folder)?))
-            }
-            None => (None, None),
-        };
+        let mut record = None;
+        if let Some(folder) = &self.folder {
+            let board = TensorBoard::create(folder)?;
+            record = Some(Record::begin(folder.join("record.jsonl"), &device, seed, &files, &settings)?);
+            self.trackers.add(Box::new(board));
+        }
+        let (folder, steps, facts) = (self.folder.as_deref(), self.optimizer.steps(), facts(&device, seed, &files));
+        let start = RunStart { folder, steps, settings: &self.settings, facts: &facts };
+        self.trackers.tell(|tracker| tracker.begin(&start));
+        let report = self.epochs_of(train, test, &forward, (history, part), record.as_mut(), &clock);
+        for name in ["best.safetensors", "curves.svg", "record.jsonl"] {
+            let path = self.folder.as_ref().map(|folder| folder.join(name)).filter(|path| path.exists());
+            path.iter().for_each(|path| self.trackers.tell(|tracker| tracker.file(path)));
+        }
+        self.trackers.tell(|tracker| tracker.end(report.is_ok()));
+        if self.folder.is_some() {
+            self.trackers.pop();
+        }
+        let tracker_errors = self.trackers.take_faults();
+        report.map(|report| Report { tracker_errors, ..report })
+    }
+
+    /// The epochs that are left.
+    fn epochs_of(
+        &mut self,
+        train: &Loader,
+        test: Option<&Loader>,
+        forward: &impl Fn(&Batch, &Pass) -> Outcome,
+        (mut history, mut part): (Vec<EpochReport>, Sum),
+        mut record: Option<&mut Record>,
+        clock: &Clock,
+    ) -> Result<Report> {
         let mut stopped_early = false;
         while (history.len() as u64) < self.epochs && !stopped_early {
             let epoch = history.len() as u64;
             let title = format!("epoch {}/{}", epoch + 1, self.epochs);
             let done = train.position().batch;
             let mut progress = (!self.quiet).then(|| Progress::new(&title, train.batches() as u64, done));
-            let train_loss = self.run_epoch(train, &forward, &history, progress.as_mut())?;
+            let train_loss = self.run_epoch(train, forward, &history, std::mem::take(&mut part), progress.as_mut())?;
             let (test_loss, metrics) = match test {
                 Some(test) => {
-                    let (loss, metrics) = self.evaluate(test, &forward)?;
+                    let (loss, metrics) = self.evaluate(test, forward)?;
                     (Some(loss), metrics)
                 }
                 None => (None, Vec::new()),
@@ -207,17 +248,16 @@ impl<R: Rule> Trainer<R> {
                 record
                     .event("epoch", &[&[("epoch", epoch as f64), ("seconds", clock.seconds())], &named[..]].concat())?;
             }
-            if let Some(board) = &mut board {
-                named.iter().try_for_each(|(name, x)| board.scalar(name, self.optimizer.steps(), *x))?;
-            }
+            let steps = self.optimizer.steps();
+            self.trackers.tell(|tracker| tracker.numbers(steps, &named));
             let greater = self.metrics.first().is_none_or(|metric| metric.greater_is_better());
             let score = report.score(greater);
             let best = history.iter().map(|report| report.score(greater)).fold(f64::NEG_INFINITY, f64::max);
             history.push(report);
             if let Some(folder) = self.folder.clone() {
-                self.save(&folder.join("last.safetensors"), train, &history)?;
+                self.save(&folder.join("last.safetensors"), train, &history, &Sum::default())?;
                 if score > best {
-                    self.save(&folder.join("best.safetensors"), train, &history)?;
+                    self.save(&folder.join("best.safetensors"), train, &history, &Sum::default())?;
                 }
                 curves(&history).save(folder.join("curves.svg"))?;
             }
@@ -226,12 +266,12 @@ impl<R: Rule> Trainer<R> {
             stopped_early =
                 self.patience.is_some_and(|patience| best_at.is_some_and(|at| at + patience < history.len()));
         }
-        let report = Report { epochs: history, seconds: clock.seconds(), stopped_early };
+        let seconds = clock.seconds();
         if let Some(record) = &mut record {
-            let (epochs, steps) = (report.epochs.len() as f64, self.optimizer.steps() as f64);
-            record.event("end", &[("epochs", epochs), ("steps", steps), ("seconds", report.seconds)])?;
+            let (epochs, steps) = (history.len() as f64, self.optimizer.steps() as f64);
+            record.event("end", &[("epochs", epochs), ("steps", steps), ("seconds", seconds)])?;
         }
-        Ok(report)
+        Ok(Report { epochs: history, seconds, stopped_early, tracker_errors: Vec::new() })
     }
 
     /// The mean loss over `loader`, and the metrics; weights, running statistics and random numbers
@@ -247,7 +287,7 @@ impl<R: Rule> Trainer<R> {
             batch.check()?;
             let Outcome { loss, outputs } = forward(&batch, &Pass::eval());
             crate::realize([&loss, &outputs])?;
-            sum += f64::from(loss.cast(crate::DType::F32).item::<f32>()?) * batch.n as f64;
+            sum += f64::from(loss.cast(DType::F32).item::<f32>()?) * batch.n as f64;
             seen += batch.n;
             self.metrics.iter_mut().try_for_each(|metric| metric.update(&outputs, &batch.y, batch.n))?;
         }
@@ -255,60 +295,82 @@ impl<R: Rule> Trainer<R> {
         Ok((sum / seen.max(1) as f64, metrics))
     }
 
-    /// The rest of an epoch; gives the mean loss of its steps.
+    /// The rest of an epoch, of which `sum` is known; gives the mean loss of its steps.
     fn run_epoch(
         &mut self,
         train: &Loader,
         forward: &impl Fn(&Batch, &Pass) -> Outcome,
         history: &[EpochReport],
+        mut sum: Sum,
         mut progress: Option<&mut Progress>,
     ) -> Result<f64> {
-        let (mut unread, mut sum, mut steps) = (Vec::new(), 0.0, 0u64);
-        let mut latest = f64::NAN;
-        for batch in train.epoch(self.params.device()) {
+        let mut unread = VecDeque::new();
+        let mut latest = None;
+        // A run may have been cut after the last step of an epoch, before it was evaluated.
+        let whole = sum.steps > 0 && train.position().batch >= train.batches() as u64;
+        for batch in (!whole).then(|| train.epoch(self.params.device())).into_iter().flatten() {
             batch.check()?;
+            let lr = self.optimizer.lr();
             let loss = {
                 let pass = Pass::train(&self.params);
                 let Outcome { loss, outputs } = forward(&batch, &pass);
                 // Nobody reads the outputs of a training step.
                 drop(outputs);
                 self.optimizer.step(self.optimizer.backward(&loss))?;
-                loss
+                loss.cast(DType::F32)
             };
-            unread.push(loss);
-            if unread.len() >= UNREAD_MAX {
-                (latest, steps) = (drain(&mut unread, &mut sum)?, steps + UNREAD_MAX as u64);
+            // The first call only asks for it.
+            loss.try_item::<f32>()?;
+            unread.push_back(Unread { step: self.optimizer.steps(), lr, loss });
+            while let Some(first) = unread.front() {
+                let arrived = first.loss.try_item::<f32>()?;
+                if arrived.is_none() && unread.len() <= UNREAD_MAX {
+                    break;
+                }
+                latest = self.read(&mut unread, &mut sum)?.or(latest);
             }
             let position = train.position();
             if let Some(progress) = progress.as_deref_mut() {
-                let shown = if latest.is_nan() { vec![] } else { vec![("loss", latest)] };
-                progress.set(position.batch, &shown);
+                progress.set(position.batch, latest.map(|loss| ("loss", loss)).as_slice());
             }
             if let (Some(every), Some(folder)) = (self.every, self.folder.clone())
                 && self.optimizer.steps().is_multiple_of(every)
             {
-                self.save(&folder.join("last.safetensors"), train, history)?;
+                // Weights are read now anyway.
+                while self.read(&mut unread, &mut sum)?.is_some() {}
+                self.save(&folder.join("last.safetensors"), train, history, &sum)?;
             }
         }
-        steps += unread.len() as u64;
-        drain(&mut unread, &mut sum)?;
-        Ok(sum / steps.max(1) as f64)
+        while self.read(&mut unread, &mut sum)?.is_some() {}
+        Ok(sum.loss / sum.steps.max(1) as f64)
     }
 
-    /// Makes the folder and goes on from what is in it; the epochs that are over.
-    fn begin(&mut self, train: &Loader) -> Result<Vec<EpochReport>> {
-        let Some(folder) = &self.folder else { return Ok(Vec::new()) };
+    /// Reads the loss that waits longest, where there is one, and tells of it.
+    fn read(&mut self, unread: &mut VecDeque<Unread>, sum: &mut Sum) -> Result<Option<f64>> {
+        let Some(Unread { step, lr, loss }) = unread.pop_front() else { return Ok(None) };
+        let loss = f64::from(loss.item::<f32>()?);
+        *sum = Sum { loss: sum.loss + loss, steps: sum.steps + 1 };
+        self.trackers.tell(|tracker| tracker.numbers(step, &[("loss/step", loss), ("learning rate", lr)]));
+        Ok(Some(loss))
+    }
+
+    /// Makes the folder and goes on from what is in it: the epochs that are over, and what is known of
+    /// the next.
+    fn begin(&mut self, train: &Loader) -> Result<(Vec<EpochReport>, Sum)> {
+        let Some(folder) = &self.folder else { return Ok(Default::default()) };
         std::fs::create_dir_all(folder).map_err(|error| fault("train", folder.display(), error))?;
         let last = folder.join("last.safetensors");
         if !(self.resume && last.exists()) {
-            return Ok(Vec::new());
+            return Ok(Default::default());
         }
         let saved = Checkpoint::load(&last, &self.params, &mut self.optimizer, Some(train))?;
-        let history = saved.note("history").map_or(Ok(Vec::new()), |text| {
-            let epoch = |line: (usize, &str)| EpochReport::parse(line.0 as u64, line.1);
-            let history: Option<Vec<EpochReport>> = text.lines().enumerate().map(epoch).collect();
-            history.ok_or_else(|| Error::new(ErrorKind::File, "train", format!("{}: a broken history", last.display())))
-        })?;
+        let broken = |what: &str| Error::new(ErrorKind::File, "train", format!("{}: a broken {what}", last.display()));
+        let lines = saved.note("history").unwrap_or("").lines().enumerate();
+        let history: Option<Vec<EpochReport>> =
+            lines.map(|(epoch, line)| EpochReport::parse(epoch as u64, line)).collect();
+        let history = history.ok_or_else(|| broken("history"))?;
+        let sum =
+            saved.note("epoch").map_or(Some(Sum::default()), Sum::parse).ok_or_else(|| broken("sum of losses"))?;
         let mut position = train.position();
         if (history.len() as u64) > position.epoch {
             (position.epoch, position.batch) = (history.len() as u64, 0);
@@ -322,23 +384,40 @@ impl<R: Rule> Trainer<R> {
                 self.optimizer.steps()
             );
         }
-        Ok(history)
+        Ok((history, sum))
     }
 
-    fn save(&mut self, path: &Path, train: &Loader, history: &[EpochReport]) -> Result<()> {
+    fn save(&mut self, path: &Path, train: &Loader, history: &[EpochReport], sum: &Sum) -> Result<()> {
         let text: Vec<String> = history.iter().map(EpochReport::line).collect();
-        Checkpoint::save(path, &self.params, &mut self.optimizer, Some(train), &[("history", text.join("\n"))])
+        let notes = [("history", text.join("\n")), ("epoch", sum.line())];
+        Checkpoint::save(path, &self.params, &mut self.optimizer, Some(train), &notes)
     }
 }
 
-/// Reads waiting losses into `sum`; gives the last.
-fn drain(unread: &mut Vec<Tensor>, sum: &mut f64) -> Result<f64> {
-    let mut latest = f64::NAN;
-    for loss in unread.drain(..) {
-        latest = f64::from(loss.cast(crate::DType::F32).item::<f32>()?);
-        *sum += latest;
+/// A step's loss on its way from the device.
+struct Unread {
+    step: u64,
+    lr: f64,
+    loss: Tensor,
+}
+
+/// The losses of the steps of an epoch so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    loss: f64,
+    steps: u64,
+}
+
+impl Sum {
+    /// A line that [`Sum::parse`] reads to the same bits.
+    fn line(&self) -> String {
+        format!("{:?}\t{}", self.loss, self.steps)
     }
-    Ok(latest)
+
+    fn parse(line: &str) -> Option<Sum> {
+        let (loss, steps) = line.split_once('\t')?;
+        Some(Sum { loss: loss.parse().ok()?, steps: steps.parse().ok()? })
+    }
 }
 
 fn curves(history: &[EpochReport]) -> Curves {

@@ -6,7 +6,7 @@ use wgrad::data::{
 };
 use wgrad::prelude::*;
 
-use crate::hostile::{Folder, refuses, withstands};
+use crate::hostile::{Folder, refuses, replace, withstands};
 
 /// `bytes` as gzip, with a name in the header.
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -296,6 +296,18 @@ fn mutants_of_csv_do_no_harm() {
     };
     withstands("mutant.csv", &[good.as_bytes()], 60, |bytes| read("mutant.csv", bytes));
     withstands("mutant.csv.gz", &[&gzip(good.as_bytes())], 20_000, |bytes| read("mutant.csv.gz", bytes));
+}
+
+#[test]
+fn mutants_of_dvc_notes_do_no_harm() {
+    let folder = Folder::new("dvc-mutants");
+    let path = folder.path("mutant.csv");
+    std::fs::write(&path, "a\r\n1\r\n").unwrap();
+    let good = "outs:\n- md5: 93170a9b1598cb475b79031c8b09e3c7\n  size: 6\n  hash: md5\n  path: mutant.csv\n";
+    withstands("mutant.csv", &[good.as_bytes()], 60, |bytes| {
+        replace(&folder.path("mutant.csv.dvc"), &bytes);
+        Csv::open(&path, CsvOptions::default())
+    });
 }
 
 #[test]

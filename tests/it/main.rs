@@ -7,6 +7,8 @@ mod arrays;
 mod augment;
 mod compare;
 mod cpu_kernels;
+#[cfg(unix)]
+mod crash;
 mod curves;
 mod data;
 mod devices;
@@ -41,11 +43,14 @@ mod ops_reduce;
 mod optim;
 mod oracle;
 mod params;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod passes;
 mod random_graphs;
 mod scalars;
 mod support;
 mod tidy;
 mod torch;
+mod tracking;
 mod train;
 mod wgsl;

@@ -5,7 +5,7 @@ use wgrad::device::cpu::Cpu;
 use wgrad::optim::{Adafactor, Adagrad, Adam, AdamW, Lion, LossScale, Muon, Optimizer, RmsProp, Rule, Schedule, Sgd};
 use wgrad::prelude::*;
 
-use crate::devices::{devices, own_gpu};
+use crate::devices::{devices, devices_for_faults, own_gpu};
 
 /// A model of two layers whose shapes fill no whole vectors.
 struct Mlp([Param; 4]);
@@ -195,30 +195,84 @@ fn what_is_held_is_computed_by_the_step() {
 
 #[test]
 fn a_step_that_fails_changes_nothing() {
-    let device = Device::cpu();
-    let params = Params::new(&device, 3);
+    let (devices, _turn) = devices_for_faults();
+    devices.iter().for_each(fails_without_a_trace);
+}
+
+fn fails_without_a_trace(device: &Device) {
+    let params = Params::new(device, 3);
     let model = Mlp::new(&params);
-    let count = params.buffer("count", &Tensor::new([0], &device));
+    let count = params.buffer("count", &Tensor::new([0], device));
     let mut adam = AdamW::new(&params, 0.1);
+    let state = |adam: &mut Optimizer<AdamW>| -> Vec<Vec<f32>> {
+        adam.state().unwrap().iter().map(|(_, x)| x.to_vec::<f32>().unwrap()).collect()
+    };
     let step = |adam: &mut Optimizer<AdamW>, x: &Tensor, ids: &Tensor| {
         let pass = Pass::train(&params);
         pass.record(&count, &(count.tensor(&pass) + 1));
         let loss = model.forward(x, &pass).cross_entropy(ids);
         adam.step(loss.backward(&params))
     };
-    let (x, ids) = batch(&device, 0);
+    let (x, ids) = batch(device, 0);
     step(&mut adam, &x, &ids).unwrap();
-    let (weights, counted) = (values_of(&model), count.value().to_vec::<i32>().unwrap());
-    assert_eq!(counted, [1]);
-    for (x, ids) in [(x.narrow(1, 0, 2), ids.clone()), (x, &ids + 7)] {
-        step(&mut adam, &x, &ids).expect_err("a wrong shape, and a class out of range");
-        assert_eq!((values_of(&model), count.value().to_vec::<i32>().unwrap()), (weights.clone(), counted.clone()));
+    let all = |adam: &mut Optimizer<AdamW>| (values_of(&model), count.value().to_vec::<i32>().unwrap(), state(adam));
+    let before = all(&mut adam);
+    assert_eq!(before.1, [1]);
+    let mut fails = |x: &Tensor, ids: &Tensor, why: &str, limit: Option<u64>| {
+        x.realize().unwrap();
+        ids.realize().unwrap();
+        if limit.is_some() {
+            device.set_memory_limit(limit);
+        }
+        let stepped = step(&mut adam, x, ids);
+        if limit.is_some() {
+            device.set_memory_limit(None);
+        }
+        let error = stepped.expect_err(why).to_string();
+        assert!(error.contains(why), "{device}: {error}");
+        assert_eq!(all(&mut adam), before, "{device}: {error}");
         assert_eq!(adam.steps(), 1);
+    };
+    fails(&x.narrow(1, 0, 2), &ids, "inner dimensions differ", None);
+    if *device == Device::cpu() {
+        fails(&x, &(&ids + 7), "out of range", None);
+        return;
     }
+    // A plan that is not known yet, on a device that has no memory for it.
+    let (x, ids) = (Tensor::cat(&[&x, &x, &x], 0), Tensor::cat(&[&ids, &ids, &ids], 0));
+    fails(&x, &ids, "limit", Some(64));
+    // A GPU does not wait to hear of an index: the error comes with what is read next, and a step may
+    // have been made by then.
+    let loss = model.forward(&x, &Pass::train(&params)).cross_entropy(&(&ids + 7));
+    let read = adam.step(loss.backward(&params)).and_then(|()| loss.item::<f32>());
+    let error = read.unwrap_err().to_string();
+    assert!(error.contains("out of range"), "{device}: {error}");
 }
 
 fn values_of(model: &Mlp) -> Vec<Vec<f32>> {
     model.0.iter().map(|p| p.value().to_vec::<f32>().unwrap()).collect()
+}
+
+/// Kept losses are numbers: neither weights nor what a step computed on the way hang on them.
+#[test]
+fn a_kept_loss_holds_no_weights() {
+    let Some(device) = own_gpu() else { return };
+    let params = Params::new(&device, 3);
+    let w = params.weight("w", [256, 256], Init::KaimingUniform { gain: 1.0 });
+    let mut adam = AdamW::new(&params, 0.01);
+    let mut losses = Vec::new();
+    let mut live = Vec::new();
+    for _ in 0..12 {
+        let w = w.tensor(&Pass::train(&params));
+        let loss = (&w * &w).sum(..);
+        drop(w);
+        adam.step(loss.backward(&params)).unwrap();
+        losses.push(loss);
+        live.push(device.memory_use().live_bytes);
+    }
+    let grown = live[11].saturating_sub(live[3]);
+    assert!(grown < 256 * 256, "{live:?}: eight losses more hold {grown} bytes, and weights have {}", 4 * 256 * 256);
+    assert!(losses.iter().all(|loss| loss.item::<f32>().unwrap() > 0.0));
 }
 
 /// A loss of infinity leaves weights and states alone and halves the scale.

@@ -68,7 +68,7 @@ const DEVICE_ONLY: &[&str] =
 const MAY_TOUCH: &[(&str, &[&str])] = &[
     ("io", &["std::fs"]),
     ("data", &["target_arch", "std::thread"]),
-    ("train", &["std::fs"]),
+    ("train", &["std::fs", "std::thread"]),
     ("lib", &["target_arch"]),
 ];
 

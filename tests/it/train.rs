@@ -6,9 +6,11 @@ use wgrad::data::{Array, Batch, Loader, TensorDataset};
 use wgrad::optim::{AdamW, Optimizer};
 use wgrad::prelude::*;
 use wgrad::train::{
-    Accuracy, Checkpoint, Confusion, Metric, Outcome, Perplexity, Report, RootMeanSquareError, TopK, Trainer,
+    Accuracy, Checkpoint, Confusion, Metric, Outcome, Perplexity, Record, Report, RootMeanSquareError, TopK, Trainer,
     verify_record,
 };
+
+use crate::hostile::{Folder, replace, withstands};
 
 /// A folder of this test's own, empty.
 fn folder(name: &str) -> PathBuf {
@@ -158,6 +160,49 @@ fn a_record_that_was_changed_is_found_out() {
         let said = verify_record(&path).unwrap_err().to_string();
         assert!(said.contains(want), "{said} lacks {want}");
     }
+}
+
+#[test]
+fn mutants_of_checkpoints_do_no_harm() {
+    let home = Folder::new("checkpoint-mutants");
+    let path = home.path("mutant.safetensors");
+    let model = Model::new();
+    let (mut adam, loader) = (model.adam(), data());
+    Checkpoint::save(&path, &model.params, &mut adam, Some(&loader), &[("history", "1.0".into())]).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    let before = model.bits();
+    withstands("mutant.safetensors", &[&good], 60, |bytes| {
+        replace(&path, &bytes);
+        let found = Checkpoint::load(&path, &model.params, &mut model.adam(), Some(&loader));
+        if found.is_err() {
+            assert_eq!(model.bits(), before, "a file that is refused changes nothing");
+        } else {
+            replace(&path, &good);
+            Checkpoint::load(&path, &model.params, &mut model.adam(), Some(&loader)).unwrap();
+        }
+        found
+    });
+}
+
+#[test]
+fn mutants_of_records_do_no_harm() {
+    let home = Folder::new("record-mutants");
+    let path = home.path("mutant.jsonl");
+    let mut record = Record::begin(&path, &Device::cpu(), 7, &[], &[("lr", "0.1".into())]).unwrap();
+    record.event("epoch", &[("loss", 0.5)]).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    withstands("mutant.jsonl", &[&good], 60, |bytes| {
+        let changed = bytes != good;
+        replace(&path, &bytes);
+        let found = verify_record(&path);
+        // Only lines that are missing at the end leave the rest in order.
+        let whole =
+            |lines: usize| good.split_inclusive(|&byte| byte == b'\n').take(lines).map(<[u8]>::len).sum::<usize>();
+        if let (Ok(summary), true) = (&found, changed) {
+            assert_eq!(std::fs::read(&path).unwrap(), good[..whole(summary.lines)], "a change was not found");
+        }
+        found
+    });
 }
 
 #[test]

@@ -129,6 +129,11 @@ impl Cpu {
         self.programs.misses()
     }
 
+    /// The fingerprints of the plans that were made.
+    pub fn plans(&self) -> Vec<u64> {
+        self.programs.made()
+    }
+
     /// Computes the elements of `roots` on behalf of `op`, and keeps them.
     pub fn realize(&self, op: &str, roots: &[Tensor]) -> Result<()> {
         let (graph, bindings) = Graph::flatten(roots);
@@ -137,7 +142,8 @@ impl Cpu {
             let plan = compile(graph, &limits);
             fits(op, &plan, &limits)?;
             let programs = self.prepare(&plan)?;
-            Ok((plan, programs))
+            let fingerprint = plan.fingerprint();
+            Ok(((plan, programs), fingerprint))
         })?;
         let (plan, programs) = &*program;
         let leaf = |n: &usize| match bindings.leaves.get(*n) {
