@@ -3,7 +3,8 @@
 //! You learn what a training loop looks like without a `Trainer`: windows of a text, one optimizer
 //! step for each batch, losses read now and then; and how text is generated: a KV cache keeps what
 //! was computed for earlier positions, so that a token costs one position and all share one plan.
-//! A text as short as the README is soon known by heart; a longer one makes it speak for itself.
+//! A text as short as the README is fitted closely and still makes little sense when it goes on alone:
+//! to see it write, give it a longer one.
 //! The model stands in `examples/models/gpt.rs`.
 //!
 //! `cargo run --release --example char_gpt [-- --text FILE --steps N --prompt TEXT --device gpu|cpu]`

@@ -9,6 +9,7 @@ use miniz_oxide::deflate::compress_to_vec_zlib;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::tensor::Tensor;
+use crate::io::element::host_bytes;
 use crate::io::file::write_atomically;
 use crate::io::inflate::crc32;
 
@@ -57,7 +58,9 @@ pub fn png_to_bytes(image: &Tensor) -> Result<Vec<u8>> {
         }
         dtype => return refuse(format!("floats from 0 to 1 or bytes are needed, got {dtype}")),
     };
-    let bytes = bytes.reshape([channels, height, width]).permute([1, 2, 0]).to_vec::<u8>()?;
+    let bytes = bytes.reshape([channels, height, width]).permute([1, 2, 0]);
+    // Not `to_vec`, which a browser has not.
+    let bytes = host_bytes(&bytes)?;
     // Each row begins with the number of its filter; 0 is none.
     let rows_of = bytes.chunks(width.saturating_mul(channels));
     let raw: Vec<u8> = rows_of.flat_map(|row| std::iter::once(0).chain(row.iter().copied())).collect();
