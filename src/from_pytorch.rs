@@ -36,8 +36,8 @@
 //!
 //! Four things are different, and nothing else much is:
 //!
-//! - **Nothing runs until it is read.** A formula builds a graph; `step`, [`Tensor::item`],
-//!   [`Tensor::to_vec`] and [`realize`](crate::realize) compile it once and run it.
+//! - **Nothing runs until it is read.** A formula builds a graph; `step`, [`Tensor::item`](crate::Tensor::item),
+//!   [`Tensor::to_vec`](crate::Tensor::to_vec) and [`realize`](crate::realize) compile it once and run it.
 //! - **Mistakes are values.** A wrong shape does not stop the program where it is written; reading
 //!   the result gives an [`Error`](crate::Error) with the word, the shapes and your line.
 //! - **Weights live in a store**, [`Params`](crate::Params), under the paths of a state dict; a

@@ -225,7 +225,7 @@ impl<R: Rule> Trainer<R> {
         while (history.len() as u64) < self.epochs && !stopped_early {
             let epoch = history.len() as u64;
             let title = format!("epoch {}/{}", epoch + 1, self.epochs);
-            let done = train.position().batch;
+            let done = part.steps;
             let mut progress = (!self.quiet).then(|| Progress::new(&title, train.batches() as u64, done));
             let train_loss = self.run_epoch(train, forward, &history, std::mem::take(&mut part), progress.as_mut())?;
             let (test_loss, metrics) = match test {
