@@ -97,8 +97,7 @@ impl Shape {
         let rank = self.rank().max(other.rank());
         let mut dims = [0; RANK_MAX];
         for back in 1..=rank {
-            let a = self.dim(-(back as isize)).unwrap_or(1);
-            let b = other.dim(-(back as isize)).unwrap_or(1);
+            let (a, b) = (self.behind(back), other.behind(back));
             dims[rank - back] = match (a, b) {
                 (a, b) if a == b => a,
                 (1, b) => b,
@@ -109,9 +108,16 @@ impl Shape {
         Shape::new(&dims[..rank])
     }
 
+    /// The dimension `back` places from the end, counted from 1; 1 in front of the first.
+    fn behind(&self, back: usize) -> usize {
+        self.rank().checked_sub(back).map_or(1, |axis| self.dims[axis])
+    }
+
     /// Whether this shape broadcasts to exactly `to`.
     pub fn expands_to(&self, to: &Shape) -> bool {
-        self.broadcast(to).is_ok_and(|shape| shape == *to)
+        // Asked of every operand, so it makes no message that nobody reads.
+        self.rank <= to.rank
+            && self.dims().iter().rev().zip(to.dims().iter().rev()).all(|(&own, &dim)| own == dim || own == 1)
     }
 
     /// The shape without the axes of `set`.

@@ -8,10 +8,11 @@
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
-use crate::compile::graph::{Graph, Id, Mix};
+use crate::compile::graph::{Graph, Id};
 use crate::compile::index::{Lin, flatten, unflatten};
 use crate::compile::kernel::{Access, Buffer, Expr, ExprId, FaultSite, Kernel, Kind};
 use crate::dtype::{DType, Number};
+use crate::graph::mix::Mix;
 use crate::graph::op::Op;
 use crate::graph::scalar::{Family, Scalar};
 

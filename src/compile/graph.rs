@@ -4,12 +4,12 @@
 //! regions) is kept out of it, so that two steps of a training loop have equal graphs. Equality
 //! and hash are what the plan cache goes by.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::panic::Location;
 
 use crate::dtype::DType;
+use crate::graph::mix::{ById, Mix};
 use crate::graph::op::{Op, Region};
 use crate::graph::tensor::Tensor;
 use crate::shape::Shape;
@@ -84,24 +84,20 @@ pub struct Bindings {
 impl Graph {
     /// The graph below `roots`, down to tensors whose elements are known.
     pub fn flatten(roots: &[Tensor]) -> (Graph, Bindings) {
-        let mut found: HashMap<u64, Option<Tensor>, BuildHasherDefault<Mix>> = HashMap::default();
+        // What was met, by number in this graph once it has one.
+        let mut number: ById<Option<Id>> = ById::default();
+        let mut tensors: Vec<Tensor> = Vec::new();
         let mut open: Vec<Tensor> = roots.to_vec();
         while let Some(x) = open.pop() {
-            if found.contains_key(&x.0.id) {
+            if number.insert(x.0.id, None).is_some() || x.is_realized() {
                 continue;
             }
-            let leaf = x.is_realized();
-            if !leaf {
-                x.with_src(|src| open.extend(src.iter().cloned()));
-            }
-            found.insert(x.0.id, (!leaf).then_some(x));
+            x.with_src(|src| open.extend(src.iter().cloned()));
+            tensors.push(x);
         }
-        let mut tensors: Vec<Tensor> = found.into_values().flatten().collect();
         tensors.sort_unstable_by_key(|x| x.0.id);
 
-        let mut number: HashMap<u64, Id, BuildHasherDefault<Mix>> = HashMap::default();
-        number.reserve(tensors.len());
-        let mut regions: HashMap<u64, u64, BuildHasherDefault<Mix>> = HashMap::default();
+        let mut regions: ById<u64> = ById::default();
         let mut nodes: Vec<Node> = Vec::with_capacity(tensors.len());
         let mut bindings = Bindings::default();
         let bare = |x: &Tensor| Node {
@@ -121,11 +117,19 @@ impl Graph {
         for x in tensors {
             let mut node = bare(&x);
             x.with_src(|src| {
-                let id =
-                    |s: &Tensor| *number.entry(s.0.id).or_insert_with(|| place(s, &mut nodes, &mut bindings.leaves));
+                let id = |s: &Tensor| {
+                    *number.entry(s.0.id).or_default().get_or_insert_with(|| place(s, &mut nodes, &mut bindings.leaves))
+                };
                 node.src = src.iter().map(id).collect();
             });
             node.op = match &x.0.op {
+                // Another thread computed it meanwhile, and its operands may be gone.
+                _ if x.is_realized() => {
+                    node.src.clear();
+                    node.leaf = bindings.leaves.len();
+                    bindings.leaves.push(x.clone());
+                    Op::Data
+                }
                 Op::Input(value) => {
                     node.leaf = bindings.scalars.len();
                     bindings.scalars.push(value.bits(x.dtype()));
@@ -137,10 +141,12 @@ impl Graph {
                 }
                 op => op.clone(),
             };
-            number.insert(x.0.id, nodes.len() as Id);
+            number.insert(x.0.id, Some(nodes.len() as Id));
             nodes.push(node);
         }
-        let id = |x: &Tensor| *number.entry(x.0.id).or_insert_with(|| place(x, &mut nodes, &mut bindings.leaves));
+        let id = |x: &Tensor| {
+            *number.entry(x.0.id).or_default().get_or_insert_with(|| place(x, &mut nodes, &mut bindings.leaves))
+        };
         let roots = roots.iter().map(id).collect();
         (Graph { nodes, roots }, bindings)
     }
@@ -178,38 +184,5 @@ impl fmt::Display for Graph {
         }
         let roots: Vec<String> = self.roots.iter().map(|r| format!("%{r}")).collect();
         writeln!(f, "return {}", roots.join(" "))
-    }
-}
-
-/// A fast hash for keys that nobody chooses to collide: multiply and rotate. Equal hashes are
-/// always followed by a comparison.
-#[derive(Default)]
-pub struct Mix(u64);
-
-impl Hasher for Mix {
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 32)
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-    fn write_u8(&mut self, n: u8) {
-        self.write_u64(u64::from(n));
-    }
-    fn write_u32(&mut self, n: u32) {
-        self.write_u64(u64::from(n));
-    }
-    fn write_u64(&mut self, n: u64) {
-        self.0 = (self.0.rotate_left(26) ^ n).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-    fn write_usize(&mut self, n: usize) {
-        self.write_u64(n as u64);
-    }
-    fn write_isize(&mut self, n: isize) {
-        self.write_u64(n as u64);
     }
 }

@@ -6,9 +6,9 @@
 use std::fmt::{self, Write};
 use std::hash::Hasher;
 
-use crate::compile::graph::Mix;
 use crate::compile::kernel::Kernel;
 use crate::dtype::DType;
+use crate::graph::mix::Mix;
 
 /// What a device can do, as data; two devices with equal limits share plans.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

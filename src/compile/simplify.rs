@@ -4,20 +4,19 @@
 //! what no kernel computes directly. Every rule keeps the result's bits on ordinary numbers and
 //! the documented treatment of NaN, infinities and -0.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
-use crate::compile::graph::{Graph, Id, Mix, Node};
+use crate::compile::graph::{Graph, Id, Node};
 use crate::compile::plan::Target;
 use crate::dtype::{DType, Number};
+use crate::graph::mix::{ById, Mix};
 use crate::graph::op::{CustomCall, Op, PadSpec, Reduction};
 use crate::graph::scalar::Scalar;
 use crate::shape::{AxisSet, Shape};
 
 /// The simplified graph for `target`, with only what the roots need.
 pub fn simplify(graph: &Graph, target: Target) -> Graph {
-    let mut pass = Pass { out: Graph::default(), known: HashMap::default(), target };
+    let mut pass = Pass { out: Graph::default(), known: ById::default(), target };
     let mut new: Vec<Id> = Vec::with_capacity(graph.nodes.len());
     let needed = needed(graph, |node| definition_only(node, target));
     for (id, node) in graph.nodes.iter().enumerate() {
@@ -79,7 +78,7 @@ fn prune(graph: Graph) -> Graph {
 
 struct Pass {
     out: Graph,
-    known: HashMap<u64, Vec<Id>, BuildHasherDefault<Mix>>,
+    known: ById<Vec<Id>>,
     target: Target,
 }
 

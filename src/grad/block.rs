@@ -1,9 +1,9 @@
 //! Functions of tensors with a gradient of their own: the user's, or one that recomputes.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{mistake, walk};
+use crate::graph::mix::Ids;
 use crate::graph::op::{Block, Gradient, Op, Region};
 use crate::graph::tensor::{Tensor, fresh_id};
 
@@ -106,7 +106,7 @@ pub fn checkpoint(f: impl Fn(&[Tensor]) -> Tensor + Send + Sync + 'static, input
 /// The tensors older than `start` that a gradient of `y` can reach first. Inputs are among them,
 /// because a function may capture what it is also given.
 fn captured(y: &Tensor, start: u64) -> Vec<Tensor> {
-    let mut met: HashSet<u64> = HashSet::new();
+    let mut met = Ids::default();
     let mut found = Vec::new();
     let mut open = vec![y.clone()];
     while let Some(node) = open.pop() {

@@ -7,10 +7,10 @@
 mod block;
 mod rules;
 
-use std::collections::{HashMap, HashSet};
 use std::panic::Location;
 
 use crate::error::{Error, ErrorKind};
+use crate::graph::mix::{ById, Ids};
 use crate::graph::op::Op;
 use crate::graph::tensor::Tensor;
 
@@ -110,7 +110,7 @@ fn pull(word: &'static str, y: &Tensor, dy: &Tensor, targets: &[&Tensor]) -> Vec
 /// What a walk back from a tensor found.
 struct Walk {
     /// The cotangents of the targets that were reached, by id.
-    found: HashMap<u64, Tensor>,
+    found: ById<Tensor>,
     /// Nodes met whose operands were let go.
     released: Vec<Tensor>,
 }
@@ -126,15 +126,15 @@ struct Step {
 /// Carries `dy` from `y` back to `targets`; when they are `leaves`, not beyond them.
 #[track_caller]
 fn walk(y: &Tensor, dy: &Tensor, targets: &[&Tensor], leaves: bool) -> Walk {
-    let ids: HashSet<u64> = targets.iter().map(|x| x.0.id).collect();
+    let ids: Ids = targets.iter().map(|x| x.0.id).collect();
     let (oldest, newest) = (ids.iter().min().copied(), ids.iter().max().copied());
     let Some((oldest, newest)) = oldest.zip(newest) else {
-        return Walk { found: HashMap::new(), released: Vec::new() };
+        return Walk { found: ById::default(), released: Vec::new() };
     };
 
     let mut steps: Vec<Step> = Vec::new();
     let mut released = Vec::new();
-    let mut met: HashSet<u64> = HashSet::from([y.0.id]);
+    let mut met = Ids::from_iter([y.0.id]);
     let mut open = vec![y.clone()];
     while let Some(node) = open.pop() {
         let ends = node.0.id <= oldest
@@ -150,14 +150,14 @@ fn walk(y: &Tensor, dy: &Tensor, targets: &[&Tensor], leaves: bool) -> Walk {
         steps.push(Step { node, src, needed: false });
     }
     steps.sort_unstable_by_key(|step| step.node.0.id);
-    let index: HashMap<u64, usize> = steps.iter().enumerate().map(|(k, step)| (step.node.0.id, k)).collect();
+    let index: ById<usize> = steps.iter().enumerate().map(|(k, step)| (step.node.0.id, k)).collect();
     for k in 0..steps.len() {
         let needed = |x: &Tensor| index.get(&x.0.id).is_some_and(|&k| steps[k].needed);
         steps[k].needed = ids.contains(&steps[k].node.0.id) || steps[k].src.iter().any(needed);
     }
 
-    let mut cotangents: HashMap<u64, Tensor> = HashMap::from([(y.0.id, dy.clone())]);
-    let mut found = HashMap::new();
+    let mut cotangents = ById::from_iter([(y.0.id, dy.clone())]);
+    let mut found = ById::default();
     for Step { node, src, needed } in steps.iter().rev() {
         let Some(dy) = cotangents.remove(&node.0.id).filter(|_| *needed) else { continue };
         let wanted: Vec<bool> = src.iter().map(|x| index.get(&x.0.id).is_some_and(|&k| steps[k].needed)).collect();

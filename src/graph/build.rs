@@ -107,7 +107,7 @@ impl Tensor {
             _ => promoted,
         };
         let result = if matches!(spec.family, Family::Compare | Family::Test) { DType::Bool } else { operand };
-        let shape = operands.iter().try_fold(Shape::SCALAR, |shape, x| shape.broadcast(x.shape()));
+        let shape = operands.iter().try_fold(*first.shape(), |shape, x| shape.broadcast(x.shape()));
         let shape = match shape {
             Ok(shape) => shape,
             Err(fact) if fact.contains("elements") => return Tensor::invalid(spec.name, fact, first.device()),

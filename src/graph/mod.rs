@@ -12,6 +12,7 @@
 pub mod build;
 pub mod device;
 mod float;
+pub mod mix;
 pub mod op;
 pub mod operators;
 mod primitive;
@@ -20,6 +21,7 @@ pub mod scalar;
 pub mod tensor;
 
 pub use device::{Backend, Device, Storage};
+pub use mix::{ById, Ids, Mix};
 pub use op::Op;
 pub use scalar::Scalar;
 pub use tensor::{Node, Operand, Tensor};

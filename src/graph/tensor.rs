@@ -2,7 +2,6 @@
 //!
 //! Knows how a node is made, kept and dropped; not what its op means.
 
-use std::collections::{HashMap, HashSet};
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::dtype::{DType, Number};
 use crate::error::{Error, ErrorKind};
 use crate::graph::device::{Device, HostData, Storage};
+use crate::graph::mix::{ById, Ids};
 use crate::graph::op::{Fault, Op};
 use crate::shape::Shape;
 
@@ -231,8 +231,8 @@ impl Tensor {
     /// The tensors below `roots` that somebody else still holds, and that are worth computing along
     /// with them: not leaves, not views of leaves. `ours` are the caller's own handles.
     pub(crate) fn held<'a>(roots: &[Tensor], ours: impl Iterator<Item = &'a Tensor>) -> Vec<Tensor> {
-        let mut found: HashMap<u64, Tensor> = HashMap::new();
-        let mut known: HashMap<u64, usize> = HashMap::new();
+        let mut found: ById<Tensor> = ById::default();
+        let mut known: ById<usize> = ById::default();
         ours.for_each(|x| *known.entry(x.0.id).or_default() += 1);
         let mut open: Vec<Tensor> = roots.to_vec();
         while let Some(x) = open.pop() {
@@ -247,7 +247,7 @@ impl Tensor {
         }
         let mut ids: Vec<u64> = found.keys().copied().collect();
         ids.sort_unstable();
-        let mut light: HashSet<u64> = HashSet::new();
+        let mut light = Ids::default();
         for id in &ids {
             let x = &found[id];
             let (leaf, views) = x.with_src(|src| (src.is_empty(), src.iter().all(|x| light.contains(&x.0.id))));
@@ -255,7 +255,7 @@ impl Tensor {
                 light.insert(*id);
             }
         }
-        let roots: HashSet<u64> = roots.iter().map(|x| x.0.id).collect();
+        let roots: Ids = roots.iter().map(|x| x.0.id).collect();
         ids.retain(|id| !light.contains(id) && !roots.contains(id));
         // One handle more is in `found`.
         ids.retain(|id| Arc::strong_count(&found[id].0) > known.get(id).copied().unwrap_or(0) + 1);

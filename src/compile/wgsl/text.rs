@@ -211,7 +211,7 @@ impl<'k> Text<'k> {
 
     fn atom_name(&self, atom: &Atom) -> String {
         use std::hash::{Hash, Hasher};
-        let mut h = crate::compile::graph::Mix::default();
+        let mut h = crate::graph::mix::Mix::default();
         atom.hash(&mut h);
         format!("q{:x}", h.finish() as u32)
     }
