@@ -117,15 +117,15 @@ impl Tensor {
                 return Tensor::invalid(spec.name, fact, first.device());
             }
         };
-        let operands: Vec<Tensor> = operands
-            .iter()
-            .enumerate()
-            .map(|(k, x)| {
-                let dtype = if spec.family == Family::Choose && k == 0 { DType::Bool } else { operand };
-                x.cast(dtype).expand_to(spec.name, shape)
-            })
-            .collect();
-        Tensor::build(spec.name, &operands.iter().collect::<Vec<_>>(), || Ok((Op::Scalar(op), shape, result)))
+        let wanted = |k: usize| if spec.family == Family::Choose && k == 0 { DType::Bool } else { operand };
+        let made = || Ok((Op::Scalar(op), shape, result));
+        // Most operands are what they must be: no copies of their handles.
+        if operands.iter().enumerate().all(|(k, x)| x.dtype() == wanted(k) && *x.shape() == shape) {
+            return Tensor::build(spec.name, operands, made);
+        }
+        let fitted = operands.iter().enumerate().map(|(k, x)| x.cast(wanted(k)).expand_to(spec.name, shape));
+        let fitted: Vec<Tensor> = fitted.collect();
+        Tensor::build(spec.name, &fitted.iter().collect::<Vec<_>>(), made)
     }
 
     /// The elements converted to `dtype`: floats round to nearest even and truncate towards zero
