@@ -18,7 +18,6 @@ use std::time::Instant;
 use model::{Gpt, GptConfig, Writer};
 use wgrad::Result;
 use wgrad::data::{ByteTokenizer, Loader, TokenDataset, Tokenizer};
-use wgrad::optim::{AdamW, Schedule};
 use wgrad::prelude::*;
 use wgrad::train::Progress;
 
@@ -66,20 +65,14 @@ fn main() -> Result<(), Error> {
     let model = Gpt::new(&params, GptConfig { vocab, size: 128, heads: 4, layers: 2, dropout: 0.0 });
     println!("a text of {} bytes, a model of {} weights\n", tokens.len(), params.count());
 
-    let warm = (steps / 10).max(1);
-    let schedule = Schedule::linear_warmup(warm).then(Schedule::cosine(steps.saturating_sub(warm), 0.1));
-    let mut adam = AdamW::new(&params, 3e-3).weight_decay(0.1).schedule(schedule).clip_norm(1.0);
+    let mut adam = Gpt::optimizer(&params, steps);
     let (every, start) = (steps.div_ceil(SAMPLES).max(1), Instant::now());
     let mut progress = Progress::new("learning", steps, 0);
     // One epoch after the other, each in an order of its own.
     let batches = std::iter::repeat_with(|| loader.epoch(&device)).flatten();
     for (step, batch) in (1..=steps).zip(batches) {
         batch.check()?;
-        // Scores [n, t, vocab] of tokens [n, t] become a row for each token.
-        let scores = model.forward(&batch.x, &Pass::train(&params)).reshape([BATCH * CONTEXT, vocab]);
-        let loss = scores.cross_entropy(&batch.y.reshape(-1));
-        // What is still held when the step runs would be computed for us to read.
-        drop(scores);
+        let loss = model.loss(&batch, &Pass::train(&params));
         adam.step(loss.backward(&params))?;
         // Reading waits for the device, so it is done seldom.
         if step % 10 == 0 {

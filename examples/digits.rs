@@ -13,16 +13,13 @@ mod model;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use wgrad::data::{Batch, Csv, CsvOptions, Loader, random_split};
-use wgrad::nn::Module;
-use wgrad::optim::{AdamW, Schedule};
+use model::{DigitsNet, SEED, TEST_IMAGES, images};
+use wgrad::data::{Batch, Loader};
 use wgrad::prelude::*;
 use wgrad::train::{Accuracy, Confusion, Outcome, Trainer};
 
 /// 1,797 images of handwriting; the source and licence stand in data/README.md.
 const DIGITS: &[u8] = include_bytes!("../data/digits.csv.gz");
-const SEED: u64 = 42;
-const TEST_IMAGES: usize = 360;
 const BATCH: usize = 64;
 const FOLDER: &str = "runs/digits";
 
@@ -36,19 +33,16 @@ fn main() -> Result<(), Error> {
     let (epochs, folder) = (options.number("epochs", 20)?, options.text("folder").unwrap_or(FOLDER));
     let device = options.device()?;
 
-    let table = Csv::from_bytes("digits.csv.gz", DIGITS.to_vec(), CsvOptions { header: false, ..Default::default() })?;
-    let images = table.classification((0..64).map(|pixel| pixel.to_string()), "64", 10)?;
-    let (train, test) = random_split(images, table.rows() - TEST_IMAGES, SEED)?;
+    let (train, test) = images(DIGITS.to_vec())?;
     let (train, test) = (Loader::new(train, BATCH).shuffle(SEED), Loader::new(test, BATCH));
 
     let params = Params::new(&device, SEED);
-    let model = model::DigitsNet::new(&params);
+    let model = DigitsNet::new(&params);
     println!("{params}\n");
 
     let steps = epochs * train.batches() as u64;
-    let adam = AdamW::new(&params, 3e-3).schedule(Schedule::one_cycle(steps)).clip_norm(1.0);
     let confusion = Rc::new(RefCell::new(Confusion::new(10)));
-    let mut trainer = Trainer::new(&params, adam)
+    let mut trainer = Trainer::new(&params, DigitsNet::optimizer(&params, steps))
         .epochs(epochs)
         .metric(Accuracy::default())
         .metric(confusion.clone())
@@ -58,10 +52,8 @@ fn main() -> Result<(), Error> {
         .resume(options.has("resume"));
 
     let report = trainer.fit(&train, Some(&test), |batch: &Batch, pass: &Pass| {
-        let outputs = model.forward(&batch.x, pass);
-        // The last batch is filled up with images that do not count.
-        let losses = outputs.cross_entropy_with(&batch.y, ClassOptions::default().reduce(Reduce::None));
-        Outcome { loss: batch.mean(&losses), outputs }
+        let (outputs, loss) = model.loss(batch, pass);
+        Outcome { loss, outputs }
     })?;
 
     println!("\n{}", confusion.borrow());

@@ -34,8 +34,6 @@ pub mod io;
 pub mod nn;
 pub mod optim;
 
-// It reads results as they come, which a browser does by `read().await` in a loop of its own.
-#[cfg(not(target_arch = "wasm32"))]
 pub mod train;
 
 pub mod from_pytorch;

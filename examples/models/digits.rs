@@ -1,7 +1,29 @@
-//! A small convolutional network that reads handwritten digits of 8 by 8 pixels.
+//! A small convolutional network that reads handwritten digits of 8 by 8 pixels, and how it is taught.
+//!
+//! The examples `digits` and `web` both use it, so that a browser learns what a desktop learns.
 
+use std::sync::Arc;
+
+use wgrad::Result;
+use wgrad::data::{Batch, Csv, CsvOptions, Subset, TensorDataset, random_split};
 use wgrad::nn::{Conv2d, Dropout, Linear, Module};
+use wgrad::optim::{AdamW, Optimizer, Schedule};
 use wgrad::prelude::*;
+
+/// From which everything random comes: the split, the first weights, the order, what is dropped.
+pub const SEED: u64 = 42;
+/// Images that training never sees.
+pub const TEST_IMAGES: usize = 360;
+
+/// Some of the images, with their digits.
+pub type Images = Subset<Arc<TensorDataset>>;
+
+/// The images of `digits.csv.gz` to learn from, and those to test with.
+pub fn images(gzip: Vec<u8>) -> Result<(Images, Images)> {
+    let table = Csv::from_bytes("digits.csv.gz", gzip, CsvOptions { header: false, ..Default::default() })?;
+    let images = table.classification((0..64).map(|pixel| pixel.to_string()), "64", 10)?;
+    random_split(images, table.rows().saturating_sub(TEST_IMAGES), SEED)
+}
 
 /// Two convolutions, a pooling, two linear layers: 71,754 parameters.
 pub struct DigitsNet {
@@ -23,6 +45,20 @@ impl DigitsNet {
             fc2: Linear::new(&params.at("fc2"), 128, 10),
             dropout: Dropout::new(0.3),
         }
+    }
+
+    /// What moves its weights over `steps` steps.
+    pub fn optimizer(params: &Params, steps: u64) -> Optimizer<AdamW> {
+        AdamW::new(params, 3e-3).schedule(Schedule::one_cycle(steps)).clip_norm(1.0)
+    }
+
+    /// Scores of a batch, and how wrong they are.
+    pub fn loss(&self, batch: &Batch, pass: &Pass) -> (Tensor, Tensor) {
+        let scores = self.forward(&batch.x, pass);
+        // The last batch is filled up with images that do not count.
+        let losses = scores.cross_entropy_with(&batch.y, ClassOptions::default().reduce(Reduce::None));
+        let loss = batch.mean(&losses);
+        (scores, loss)
     }
 }
 

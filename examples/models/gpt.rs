@@ -1,8 +1,10 @@
-//! A small GPT, and a writer that continues a text with it, one token at a time.
+//! A small GPT, how it is taught, and a writer that continues a text with it, one token at a time.
 //!
-//! Nothing here waits for a result, so that a web page can use it as it is.
+//! Nothing here waits for a result, so that a web page uses it as it is.
 
+use wgrad::data::Batch;
 use wgrad::nn::{Embedding, KvCache, LayerNorm, Linear, Module, TransformerBlock};
+use wgrad::optim::{AdamW, Optimizer, Schedule};
 use wgrad::prelude::*;
 
 /// How large a [`Gpt`] is.
@@ -39,6 +41,19 @@ impl Gpt {
             norm: LayerNorm::new(&params.at("norm"), size),
             head: Linear::new(&params.at("head"), size, vocab),
         }
+    }
+
+    /// What moves its weights over `steps` steps.
+    pub fn optimizer(params: &Params, steps: u64) -> Optimizer<AdamW> {
+        let warm = (steps / 10).max(1);
+        let schedule = Schedule::linear_warmup(warm).then(Schedule::cosine(steps.saturating_sub(warm), 0.1));
+        AdamW::new(params, 3e-3).weight_decay(0.1).schedule(schedule).clip_norm(1.0)
+    }
+
+    /// How much the tokens `[n, t]` of a batch surprise it, in nats a token.
+    pub fn loss(&self, batch: &Batch, pass: &Pass) -> Tensor {
+        // Scores [n, t, vocab] become a row for each token.
+        self.forward(&batch.x, pass).flatten(0, 1).cross_entropy(&batch.y.reshape(-1))
     }
 
     /// Scores `[1, t, vocab]` for the tokens `[1, t]` that follow those in `cache`.

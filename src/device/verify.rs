@@ -5,7 +5,7 @@
 //! multiple of what the two runs differ; where they differ in kind or by much, a comparison or a
 //! rounding fell differently and the element is not compared.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::compile::graph::{Graph, Node};
 use crate::dtype::DType;
@@ -45,10 +45,18 @@ pub struct Verified {
 
 /// A device's choice, and what came of it.
 #[derive(Default)]
-pub struct Checks(Mutex<(Verify, Verified)>);
+pub struct Checks(Mutex<State>);
 
-/// What the roots of a run should come to.
-pub struct Truth(Vec<(Values, Values)>);
+#[derive(Default)]
+struct State {
+    verify: Verify,
+    verified: Verified,
+    /// [`ask`], once somebody chose to verify: a web page that does not is spared the oracle's code.
+    ask: Option<fn(&[Tensor]) -> Result<Truth>>,
+}
+
+/// Judges what the roots of a run came to.
+pub type Truth = Box<dyn FnOnce(&[Arc<dyn Storage>]) -> Result<()>>;
 
 impl Device {
     /// Chooses whether new plans are checked against the oracle from now on. A plan that disagrees
@@ -66,13 +74,15 @@ impl Device {
     /// ```
     pub fn set_verify(&self, verify: Verify) {
         if let Some(checks) = Checks::of(self) {
-            checks.0.lock().unwrap_or_else(PoisonError::into_inner).0 = verify;
+            let mut state = checks.state();
+            state.verify = verify;
+            state.ask = Some(ask);
         }
     }
 
     /// How many plans were checked so far, and how many were not.
     pub fn verified(&self) -> Verified {
-        Checks::of(self).map_or(Verified::default(), |checks| checks.0.lock().unwrap_or_else(PoisonError::into_inner).1)
+        Checks::of(self).map_or(Verified::default(), |checks| checks.state().verified)
     }
 }
 
@@ -87,30 +97,45 @@ impl Checks {
 
     /// What the oracle says of `roots`, if the plan is new and small enough to ask.
     pub fn truth(&self, fresh: bool, work: u64, roots: &[Tensor]) -> Result<Option<Truth>> {
-        if !fresh || self.0.lock().unwrap_or_else(PoisonError::into_inner).0 == Verify::Off {
+        if !fresh || self.state().verify == Verify::Off {
             return Ok(None);
         }
         // The oracle also computes what the plan need not: a sum of equal elements, a view, a part.
         let elements = |node: &Node| (node.shape.numel() as u64).saturating_mul(8);
         let work = Graph::flatten(roots).0.nodes.iter().map(elements).fold(work, u64::saturating_add);
-        {
-            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match state.0 {
-                Verify::FirstUse { work_max } if work <= work_max => {}
+        let ask = {
+            let mut state = self.state();
+            match state.verify {
+                Verify::FirstUse { work_max } if work <= work_max => state.ask,
                 Verify::FirstUse { .. } => {
-                    state.1.unchecked += 1;
-                    return Ok(None);
+                    state.verified.unchecked += 1;
+                    None
                 }
-                Verify::Off => return Ok(None),
+                Verify::Off => None,
             }
-        }
-        let (exact, shaken) = (evaluate(roots, Rounding::Exact)?, evaluate(roots, Rounding::Shaken)?);
-        Ok(Some(Truth(exact.values.into_iter().zip(shaken.values).collect())))
+        };
+        ask.map(|ask| ask(roots)).transpose()
     }
 
-    /// An error unless `outputs` are what `truth` says of `roots`.
-    pub fn compare(&self, truth: &Truth, roots: &[Tensor], outputs: &[Arc<dyn Storage>]) -> Result<()> {
-        for ((root, output), (exact, shaken)) in roots.iter().zip(outputs).zip(&truth.0) {
+    /// An error unless `outputs` are what `truth` says.
+    pub fn compare(&self, truth: Truth, outputs: &[Arc<dyn Storage>]) -> Result<()> {
+        truth(outputs)?;
+        self.state().verified.agreed += 1;
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks the oracle what `roots` should come to.
+fn ask(roots: &[Tensor]) -> Result<Truth> {
+    let (exact, shaken) = (evaluate(roots, Rounding::Exact)?, evaluate(roots, Rounding::Shaken)?);
+    let roots = roots.to_vec();
+    Ok(Box::new(move |outputs| {
+        let truth = exact.values.iter().zip(&shaken.values);
+        for ((root, output), (exact, shaken)) in roots.iter().zip(outputs).zip(truth) {
             let bytes = output.to_host()?;
             let got = Values::from_bytes(&bytes, root.dtype(), root.numel());
             if let Some(fact) = disagreement(&got, exact, shaken, root.dtype()) {
@@ -118,9 +143,8 @@ impl Checks {
                 return Err(Error::new(ErrorKind::Verify, "verify", fact).at(root.0.at));
             }
         }
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.agreed += 1;
         Ok(())
-    }
+    }))
 }
 
 /// The first element that is wrong, in words.

@@ -45,12 +45,20 @@ impl Params {
     /// Gives every cell below here its value in a safetensors file; an error, and no change, when one
     /// is missing there, has another shape, or is in the file only.
     pub fn load(&self, path: impl AsRef<Path>) -> Result<()> {
-        let file = SafeTensors::open(path)?;
+        self.load_all(&SafeTensors::open(path)?)
+    }
+
+    /// As [`Params::load`], from the bytes of a file; messages call it `name`.
+    pub fn load_bytes(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
+        self.load_all(&SafeTensors::from_bytes(name, bytes)?)
+    }
+
+    fn load_all(&self, file: &SafeTensors) -> Result<()> {
         let unknown: Vec<&str> = file.names().filter(|name| self.get(name).is_none()).collect();
         if !unknown.is_empty() {
             return Err(wrong(format!("the file has {}, which the model has not", list(&unknown))));
         }
-        self.load_from(&file, |path| Some(path.to_string()))
+        self.load_from(file, |path| Some(path.to_string()))
     }
 
     /// Gives cells their values in `file`, under the names that `name` gives for their paths; those

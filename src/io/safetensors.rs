@@ -348,6 +348,8 @@ impl SafeTensorsWriter {
     /// The file's bytes, without blocking a browser.
     pub async fn read(self) -> Result<Vec<u8>> {
         let (mut out, tensors) = self.arranged()?;
+        // All in one run; else each read would be one.
+        crate::device::realize::realize(tensors.iter().map(|(_, x, _)| x))?;
         for (_, x, stored) in &tensors {
             out.extend_from_slice(&widened(&read_bytes(x).await?, x.dtype(), *stored));
         }

@@ -43,7 +43,7 @@ impl Elem for f64 {
         self.partial_cmp(&z).unwrap_or_else(|| self.is_nan().cmp(&z.is_nan()))
     }
     fn apply(row: Scalar, x: f64, z: f64, _: DType) -> f64 {
-        row.spec().f64.map_or(f64::NAN, |f| f(x, z))
+        row.f64().map_or(f64::NAN, |f| f(x, z))
     }
 }
 
@@ -281,7 +281,6 @@ fn wrap(bits: u32, dtype: DType) -> u32 {
 
 fn scalar(node: &Tensor, row: Scalar, src: &[Tensor], x: &[Arc<Values>]) -> Result<Values> {
     let dtype = src.first().map_or(DType::F32, |x| x.dtype());
-    let spec = row.spec();
     let values: Vec<&Values> = x.iter().map(|x| &**x).collect();
     // A unary row ignores the second operand.
     Ok(match values[..] {
@@ -293,7 +292,7 @@ fn scalar(node: &Tensor, row: Scalar, src: &[Tensor], x: &[Arc<Values>]) -> Resu
                 [_, Values::Float(z)] => z,
                 _ => x,
             };
-            let f = spec.f64.ok_or_else(|| internal(node, "a row without a meaning on floats"))?;
+            let f = row.f64().ok_or_else(|| internal(node, "a row without a meaning on floats"))?;
             let y = x.iter().zip(z).map(|(&x, &z)| f(x, z));
             if node.dtype().is_float() {
                 Values::Float(y.collect())

@@ -46,6 +46,44 @@ impl Checkpoint {
         loader: Option<&Loader>,
         notes: &[(&str, String)],
     ) -> Result<()> {
+        Checkpoint::writer(params, optimizer, loader, notes)?.save(path)
+    }
+
+    /// As [`Checkpoint::save`], but gives the file's bytes, without blocking a browser: a snapshot to
+    /// go on from on another device when this one is lost.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// use wgrad::optim::Sgd;
+    /// use wgrad::train::Checkpoint;
+    /// # async fn example(device: Device) -> Result<(), Error> {
+    /// let make = |device| {
+    ///     let params = Params::new(device, 42);
+    ///     params.weight("w", [2], Init::Ones);
+    ///     let sgd = Sgd::new(&params, 0.1).momentum(0.9);
+    ///     (params, sgd)
+    /// };
+    /// let (params, mut sgd) = make(&device);
+    /// let bytes = Checkpoint::read(&params, &mut sgd, None, &[]).await?;
+    /// let (params, mut sgd) = make(&Device::cpu());
+    /// Checkpoint::load_bytes("snapshot", bytes, &params, &mut sgd, None)?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn read<R: Rule>(
+        params: &Params,
+        optimizer: &mut Optimizer<R>,
+        loader: Option<&Loader>,
+        notes: &[(&str, String)],
+    ) -> Result<Vec<u8>> {
+        Checkpoint::writer(params, optimizer, loader, notes)?.read().await
+    }
+
+    fn writer<R: Rule>(
+        params: &Params,
+        optimizer: &mut Optimizer<R>,
+        loader: Option<&Loader>,
+        notes: &[(&str, String)],
+    ) -> Result<SafeTensorsWriter> {
         let position = loader.map(Loader::position);
         let count = |n: u64| Value::Int(i128::from(n));
         let mut fields = vec![
@@ -66,7 +104,7 @@ impl Checkpoint {
             SafeTensorsWriter::new().metadata("format", "pt").metadata(NOTE, Value::Object(fields).to_string());
         let states = optimizer.state()?;
         let writer = params.write(writer);
-        states.iter().fold(writer, |writer, (name, x)| writer.tensor(format!("{STATES}{name}"), x)).save(path)
+        Ok(states.iter().fold(writer, |writer, (name, x)| writer.tensor(format!("{STATES}{name}"), x)))
     }
 
     /// Takes everything from the file at `path`; an error, and weights as they were, when the file
@@ -78,8 +116,28 @@ impl Checkpoint {
         loader: Option<&Loader>,
     ) -> Result<Checkpoint> {
         let path = path.as_ref();
-        let wrong = |fact: String| Error::new(ErrorKind::File, "checkpoint", format!("{}: {fact}", path.display()));
-        let file = SafeTensors::open(path)?;
+        Checkpoint::take(&path.display().to_string(), SafeTensors::open(path)?, params, optimizer, loader)
+    }
+
+    /// As [`Checkpoint::load`], from the bytes of a file; messages call it `name`.
+    pub fn load_bytes<R: Rule>(
+        name: &str,
+        bytes: Vec<u8>,
+        params: &Params,
+        optimizer: &mut Optimizer<R>,
+        loader: Option<&Loader>,
+    ) -> Result<Checkpoint> {
+        Checkpoint::take(name, SafeTensors::from_bytes(name, bytes)?, params, optimizer, loader)
+    }
+
+    fn take<R: Rule>(
+        name: &str,
+        file: SafeTensors,
+        params: &Params,
+        optimizer: &mut Optimizer<R>,
+        loader: Option<&Loader>,
+    ) -> Result<Checkpoint> {
+        let wrong = |fact: String| Error::new(ErrorKind::File, "checkpoint", format!("{name}: {fact}"));
         let note = file.metadata().get(NOTE).ok_or_else(|| wrong("no checkpoint: weights only".into()))?;
         let note = Value::parse(note.as_bytes()).map_err(|fault| wrong(format!("its note: {}", fault.fact)))?;
         let count = |key: &str| match note.get(key) {

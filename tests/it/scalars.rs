@@ -35,7 +35,7 @@ fn check(row: Scalar) {
         let choice: Vec<bool> = (0..16).map(|_| rng.below(2) == 1).collect();
         let choice = Tensor::new(choice, &Device::cpu());
         directional_check(spec.name, |x| apply(row, &[&choice, &x[0], &x[1]]), &operands(&mut rng, 2));
-    } else if spec.f64.is_some() && !matches!(spec.family, Family::Compare | Family::Test) {
+    } else if row.f64().is_some() && !matches!(spec.family, Family::Compare | Family::Test) {
         let f = |x: &[Tensor]| apply(row, &x.iter().collect::<Vec<_>>());
         directional_check(spec.name, f, &operands(&mut rng, spec.arity));
     }
@@ -44,7 +44,7 @@ fn check(row: Scalar) {
 /// The meaning on blocks of `f32` is the one on `f64`, and broadcasting operands is nothing special.
 fn meanings_agree(row: Scalar) {
     let spec = row.spec();
-    let (Some(wide), Some(lanes)) = (spec.f64, spec.lanes_f32) else { return };
+    let (Some(wide), Some(lanes)) = (row.f64(), spec.lanes_f32) else { return };
     let mut rng = Rng::new(1 + row as u64);
     let (x, z) = (rng.vec(64, spec.domain.clone()), rng.vec(64, spec.domain.clone()));
     let bits = |v: &[f64]| -> Vec<u32> { v.iter().map(|&x| (x as f32).to_bits()).collect() };

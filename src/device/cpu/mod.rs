@@ -156,7 +156,7 @@ impl Cpu {
         if let Some(truth) = truth {
             let outputs: Vec<Arc<dyn Storage>> =
                 outcome.outputs.iter().map(|m| m.clone() as Arc<dyn Storage>).collect();
-            self.checks.compare(&truth, roots, &outputs).inspect_err(|_| self.programs.clear())?;
+            self.checks.compare(truth, &outputs).inspect_err(|_| self.programs.clear())?;
         }
         for (root, output) in roots.iter().zip(outcome.outputs) {
             root.set_value(output);

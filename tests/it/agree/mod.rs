@@ -213,7 +213,7 @@ fn edges() {
                     continue;
                 }
                 let same = |w: f64| {
-                    let w = if row == Scalar::Where || row.spec().f64.is_none() { w } else { f64::from(w as f32) };
+                    let w = if row == Scalar::Where || row.f64().is_none() { w } else { f64::from(w as f32) };
                     let close = (got[at] - w).abs() <= 1e-5 * w.abs().max(f64::from(f32::MIN_POSITIVE));
                     (got[at].is_nan() && w.is_nan()) || got[at] == w || close
                 };

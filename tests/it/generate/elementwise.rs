@@ -14,7 +14,7 @@ impl Gen<'_> {
 
     /// The greatest size of the results of `row` on operands of these ranges.
     fn size_of(&self, row: Scalar, x: (f64, f64), z: (f64, f64)) -> f64 {
-        let Some(f) = row.spec().f64 else { return 1.0 };
+        let Some(f) = row.f64() else { return 1.0 };
         let at = |(lo, hi): (f64, f64), k: i32| lo + (hi - lo) * f64::from(k) / 16.0;
         let mut size = 0f64;
         for a in 0..=16 {
