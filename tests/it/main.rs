@@ -14,6 +14,7 @@ mod data;
 mod devices;
 mod errors;
 mod examples;
+mod faults;
 mod fuzz;
 mod generate;
 #[cfg(feature = "gpu")]
@@ -30,6 +31,7 @@ mod hostile;
 mod images;
 mod io;
 mod jax;
+mod judge;
 mod kernels;
 mod large;
 mod loader;

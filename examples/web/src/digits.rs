@@ -109,13 +109,13 @@ pub struct Fingerprints {
 }
 
 impl Learner<Digits> {
-    /// Fingerprints of what should be equal on every device before the first step.
+    /// Fingerprints of what is equal on every device.
     pub async fn fingerprints(&self) -> Result<Fingerprints> {
         let key = Tensor::key(SEED, &self.place().device);
         let bits = Tensor::bits([1000], &key).read::<u32>().await?;
         let uniforms = Tensor::uniform([1000], &key).read::<f32>().await?;
         let mut weights = Vec::new();
-        for param in self.params().iter().filter(Param::is_trained) {
+        for param in self.first_weights().iter().filter(Param::is_trained) {
             weights.extend(param.value().read::<f32>().await?);
         }
         let floats = |v: Vec<f32>| fingerprint(v.into_iter().map(f32::to_bits));
@@ -128,20 +128,25 @@ fn fingerprint(words: impl IntoIterator<Item = u32>) -> u64 {
     words.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, word| (hash ^ u64::from(word)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// What the page must compute, computed natively on the CPU: fingerprints and the first ten losses
-/// with its own settings, as a JSON text.
-#[cfg(not(target_arch = "wasm32"))]
-pub fn reference(gzip: Vec<u8>) -> Result<String> {
-    pollster::block_on(async {
-        let mut learner = Learner::new(Digits::new(gzip, 64, 20)?, "cpu").await?;
-        let Fingerprints { bits, uniforms, weights } = learner.fingerprints().await?;
-        let mut losses = Vec::new();
-        for _ in 0..10 {
-            losses.extend(learner.step().await?.losses.into_iter().map(|(_, loss)| loss));
-        }
-        losses.extend(learner.flush().await?.losses.into_iter().map(|(_, loss)| loss));
-        let prints =
-            format!("\"bits\": \"{bits:016x}\", \"uniforms\": \"{uniforms:016x}\", \"weights\": \"{weights:016x}\"");
-        Ok(format!("{{{prints}, \"losses\": {losses:?}}}"))
-    })
+/// What the page must compute, computed on the CPU: fingerprints and the first ten losses with its
+/// own settings, as a JSON text.
+pub async fn reference(gzip: Vec<u8>) -> Result<String> {
+    let mut learner = Learner::new(Digits::new(gzip, 64, 20)?, "cpu").await?;
+    let Fingerprints { bits, uniforms, weights } = learner.fingerprints().await?;
+    let mut losses = Vec::new();
+    for _ in 0..10 {
+        losses.extend(learner.step().await?.losses);
+    }
+    losses.extend(learner.flush().await?.losses);
+    let losses: Vec<f32> = losses.into_iter().map(|(_, loss)| loss).collect();
+    let prints =
+        format!("\"bits\": \"{bits:016x}\", \"uniforms\": \"{uniforms:016x}\", \"weights\": \"{weights:016x}\"");
+    Ok(format!("{{{prints}, \"losses\": {losses:?}}}"))
+}
+
+/// The test accuracy of weights in a safetensors file, computed on the CPU.
+pub async fn accuracy(gzip: Vec<u8>, weights: Vec<u8>) -> Result<f64> {
+    let mut learner = Learner::new(Digits::new(gzip, 64, 20)?, "cpu").await?;
+    learner.load(weights)?;
+    Ok(learner.evaluate().await?.accuracy)
 }

@@ -97,6 +97,11 @@ impl<L: Lesson> Learner<L> {
         &self.stand.params
     }
 
+    /// The weights that training begins with.
+    pub fn first_weights(&self) -> Params {
+        stand(&self.lesson, &self.place.device).params
+    }
+
     /// Learns from the next batch. When the GPU is lost, goes on from the last snapshot, on another.
     pub async fn step(&mut self) -> Result<Report> {
         match self.advance().await {

@@ -1,21 +1,28 @@
 //! Builds the site into a folder and serves it on this machine only, for a developer to look at.
 //!
-//! `cargo run -p wgrad-web [-- --build] [-- --port N] [-- --folder PATH] [-- --reference]`
+//! `cargo run -p wgrad-web [-- OPTIONS]`
 //!
-//! Any static host can serve the folder. `--reference` prints what the digits page must compute:
-//! tests hold the browser to it.
+//! Any static host can serve the folder. `--reference` and `--check` compute natively what the
+//! digits page computes: tests hold the browser to it.
 
 mod build;
 mod serve;
 
 use std::path::PathBuf;
 
+use wgrad_web::digits;
+
+/// The images that the page fetches.
+const DIGITS: &[u8] = include_bytes!("../../../data/digits.csv.gz");
+
 const HELP: &str = "Builds wgrad's web examples and serves them on 127.0.0.1.
 
   --build        only build
+  --serve        only serve what was built
   --folder PATH  where to; target/site
   --port N       where to serve; 8000
-  --reference    print the fingerprints and first losses of the digits page, computed natively";
+  --reference    print the fingerprints and first losses of the digits page, computed natively
+  --check FILE   print the test accuracy of weights that the digits page saved";
 
 fn main() -> std::process::ExitCode {
     match run() {
@@ -28,7 +35,8 @@ fn main() -> std::process::ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {
-    let (mut folder, mut port, mut only_build) = (PathBuf::from("target/site"), 8000u16, false);
+    let (mut folder, mut port) = (PathBuf::from("target/site"), 8000u16);
+    let (mut builds, mut serves) = (true, true);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a word after it; see --help"));
@@ -38,15 +46,23 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
                 return Ok(());
             }
             "--reference" => {
-                println!("{}", wgrad_web::digits::reference(include_bytes!("../../../data/digits.csv.gz").to_vec())?);
+                println!("{}", pollster::block_on(digits::reference(DIGITS.to_vec()))?);
                 return Ok(());
             }
-            "--build" => only_build = true,
+            "--check" => {
+                let accuracy = digits::accuracy(DIGITS.to_vec(), std::fs::read(value()?)?);
+                println!("{:.4}", pollster::block_on(accuracy)?);
+                return Ok(());
+            }
+            "--build" => serves = false,
+            "--serve" => builds = false,
             "--folder" => folder = value()?.into(),
             "--port" => port = value()?.parse()?,
             _ => return Err(format!("{word} is no option; see --help").into()),
         }
     }
-    build::build(&folder)?;
-    if only_build { Ok(()) } else { serve::serve(&folder, port) }
+    if builds {
+        build::build(&folder)?;
+    }
+    if serves { serve::serve(&folder, port) } else { Ok(()) }
 }

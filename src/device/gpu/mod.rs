@@ -156,7 +156,11 @@ impl Gpu {
 
     /// What a person calls it.
     pub fn name(&self) -> String {
-        format!("{} ({})", self.info.name, self.info.backend)
+        match self.info.name.as_str() {
+            // Browsers keep it to themselves.
+            "" => format!("GPU ({})", self.info.backend),
+            name => format!("{name} ({})", self.info.backend),
+        }
     }
 
     /// What the adapter says about itself.

@@ -168,10 +168,9 @@ impl Gpu {
             // No error scope caught anything, which happens only when the device is gone.
             return Err(self.health.lost(op, "a buffer could not be mapped"));
         }
-        let view = arriving
-            .staging
-            .get_mapped_range(..)
-            .map_err(|error| Error::new(ErrorKind::Device, op, error.to_string()))?;
+        // What was mapped is taken away only with the device.
+        let gone = |_| self.health.lost(op, "a mapped buffer is gone");
+        let view = arriving.staging.get_mapped_range(..).map_err(gone)?;
         let (elements, word) = view.split_at(view.len().min(arriving.size as usize));
         bytes.extend_from_slice(elements);
         if let Some(faults) = arriving.faults.take() {

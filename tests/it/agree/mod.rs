@@ -1,6 +1,6 @@
 //! Every row and every primitive on every device against the oracle, over grids of shapes and dtypes.
 
-mod primitives;
+pub mod primitives;
 
 use half::{bf16, f16};
 use wgrad::graph::scalar::Family;
@@ -18,7 +18,7 @@ fn everywhere(what: &str, build: &dyn Fn(&mut Leaves<'_>) -> Vec<Tensor>) {
 }
 
 #[track_caller]
-fn on(devices: &[Device], what: &str, build: &dyn Fn(&mut Leaves<'_>) -> Vec<Tensor>) {
+pub fn on(devices: &[Device], what: &str, build: &dyn Fn(&mut Leaves<'_>) -> Vec<Tensor>) {
     for device in devices {
         let how = How::Realize(device.clone());
         let shades = how.shades();
@@ -43,15 +43,15 @@ fn apart(shades: bool, k: usize) -> usize {
 }
 
 /// Makes leaves on a device.
-struct Leaves<'a> {
+pub struct Leaves<'a> {
     rng: Rng,
-    device: &'a Device,
+    pub device: &'a Device,
     floats: Vec<Tensor>,
 }
 
 impl Leaves<'_> {
     /// Numbers of `range`, truncated for integers; bools are drawn.
-    fn of(&mut self, dtype: DType, dims: &[usize], range: std::ops::Range<f64>) -> Tensor {
+    pub fn of(&mut self, dtype: DType, dims: &[usize], range: std::ops::Range<f64>) -> Tensor {
         let v = self.rng.vec(dims.iter().product(), range);
         self.from(dtype, dims, &v)
     }
@@ -81,7 +81,8 @@ impl Leaves<'_> {
     }
 }
 
-fn prim(op: Op, src: &[&Tensor], dims: &[usize], dtype: DType) -> Tensor {
+/// A node of a primitive; `dims` and `dtype` matter to few.
+pub fn prim(op: Op, src: &[&Tensor], dims: &[usize], dtype: DType) -> Tensor {
     Tensor::primitive(op, src, crate::support::shape(dims), dtype)
 }
 
@@ -101,7 +102,7 @@ macro_rules! rows {
 wgrad::scalar_rows!(rows);
 
 /// A row over every dtype that it takes, in its domain, with operands that broadcast.
-fn row(row: Scalar) {
+pub fn row(row: Scalar) {
     let spec = row.spec();
     everywhere(spec.name, &|leaves| {
         let mut roots = Vec::new();
@@ -315,7 +316,7 @@ fn casts_of(dtype: DType) -> Vec<f64> {
 }
 
 #[test]
-fn casts() {
+pub fn casts() {
     for from in DType::ALL {
         everywhere(&format!("casts from {from}"), &|leaves| {
             let v = casts_of(from);
@@ -328,7 +329,7 @@ fn casts() {
 }
 
 #[test]
-fn bitcasts() {
+pub fn bitcasts() {
     everywhere("bitcasts", &|leaves| {
         let x = Tensor::from_vec(vec![1.5f32, -0.0, 1e30, -7.25, f32::INFINITY], 5, leaves.device);
         let y = Tensor::from_vec(vec![i32::MIN, -1, 0, 7, i32::MAX], 5, leaves.device);

@@ -1,0 +1,58 @@
+// The worker in which the engine runs, so that the page never waits for it.
+// It knows how to open a session and to pass calls on; it does not know what a call means.
+//
+// In:  { id, call: 'open', kind, args }  or  { id, call: <method>, args }
+// Out: { id, value } or { id, error }, before that any number of { id, told }; { fault } at any time
+
+const engine = import('./wgrad_web.js').then(async (module) => {
+  await module.default();
+  return module;
+}).catch((error) => {
+  throw new Error(`the engine could not be loaded: ${words(error)}`);
+});
+// Every call waits for the engine and reports its failure itself.
+engine.catch(() => {});
+
+let session = null;
+let turn = Promise.resolve();
+
+self.onmessage = ({ data }) => {
+  // One after the other: a session is borrowed for as long as a call of it runs.
+  turn = turn.then(() => answer(data));
+};
+
+// A panic inside a future that nobody awaits would leave its call without an answer.
+self.addEventListener('unhandledrejection', (event) => {
+  self.postMessage({ fault: words(event.reason) });
+});
+
+async function answer({ id, call, kind, args = [] }) {
+  const tell = (told) => self.postMessage({ id, told });
+  try {
+    self.postMessage({ id, value: await value(call, kind, [...args, tell]) });
+  } catch (error) {
+    self.postMessage({ id, error: words(error) });
+  }
+}
+
+async function value(call, kind, args) {
+  const module = await engine;
+  if (call === 'open' || call === 'close') {
+    const former = session;
+    session = null;
+    former?.free?.();
+    if (call === 'close') return null;
+    if (typeof module[kind]?.open !== 'function') throw new Error(`open: no session of the kind ${kind}`);
+    session = await module[kind].open(...args);
+    return null;
+  }
+  if (!session) throw new Error(`${call}: no session is open`);
+  if (typeof session[call] !== 'function') throw new Error(`${call}: the session has no such call`);
+  return session[call](...args);
+}
+
+function words(error) {
+  const text = String(error?.message ?? error);
+  const trapped = typeof WebAssembly === 'object' && error instanceof WebAssembly.RuntimeError;
+  return trapped ? `the engine stopped: ${text}; reload the page` : text;
+}

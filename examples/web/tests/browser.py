@@ -1,0 +1,286 @@
+"""Clicks through the site in a real Chromium, as a visitor would.
+
+    python3 examples/web/tests/browser.py PROGRAM SITE ARTIFACTS [NAME ...]
+
+PROGRAM is the built wgrad-web, SITE the folder it made, ARTIFACTS where screenshots go; NAMEs run
+only those tests. The GPU is Chromium's software one, so times are those of a slow machine.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+from webdriver import NO_WEBGPU, SWIFTSHADER, Driver
+
+PORT = 8517
+SITE = f"http://127.0.0.1:{PORT}"
+TESTS = []
+
+
+def test(*flags):
+    """A test, and the flags of the browser it runs in."""
+    def note(function):
+        TESTS.append((function, list(flags)))
+        return function
+    return note
+
+
+def ready(browser, page):
+    browser.go(f"{SITE}/{page}")
+    browser.wait("ready", lambda: browser.text("#status") == "ready", 30)
+    browser.requests()
+
+
+def losses(browser):
+    return browser.run("return wgradPage.losses")
+
+
+def accuracy(browser):
+    text = browser.text("#accuracy")
+    return float(text) if text[:1].isdigit() else 0.0
+
+
+def close_to(got, want, part):
+    return abs(got - want) <= part * abs(want)
+
+
+def quiet(browser):
+    """Nothing in the console, and nothing asked for since the page was ready."""
+    console = [entry for entry in browser.log("browser") if entry["level"] in ("WARNING", "SEVERE")]
+    # Chromium's own remark when a page asks for a GPU and there is none.
+    console = [entry for entry in console if not entry["message"].endswith("No available adapters.")]
+    assert not console, f"the console says {console}"
+    sent = browser.requests()
+    assert not sent, f"the page asked for {sent} after it was ready"
+
+
+def same_numbers(browser, reference):
+    """What every device has in common, and the losses of the first ten steps."""
+    browser.run("document.querySelector('#more').open = true")
+    browser.wait("fingerprints", lambda: len(browser.text("#fingerprints")) > 9)
+    found = json.loads(browser.run("return JSON.stringify(document.querySelector('#fingerprints').dataset)"))
+    for name in ("bits", "uniforms", "weights"):
+        assert found[name] == reference[name], f"{name}: {found[name]} here, {reference[name]} natively"
+    first = browser.wait("ten losses", lambda: len(losses(browser)) >= 10 and losses(browser)[:10])
+    for (step, got), want in zip(first, reference["losses"]):
+        assert close_to(got, want, 1e-4), f"step {step}: loss {got} here, {want} natively"
+
+
+@test(*SWIFTSHADER)
+def digits_on_the_gpu(browser, tools):
+    """Trains, reads a drawing, saves, and loads what was saved; the numbers are those of a native run."""
+    ready(browser, "digits.html?device=gpu")
+    assert browser.run("return document.querySelector('#device-name').dataset.kind") == "gpu"
+    interactive = browser.data("#timing", "interactive")
+    assert interactive < 2000, f"interactive after {interactive} ms"
+    browser.click("#train")
+    same_numbers(browser, tools.reference)
+    first = browser.data("#timing", "firstStep")
+    assert first < 3000, f"the first step was done {first} ms after Train"
+    browser.wait("accuracy over 0.9", lambda: accuracy(browser) > 0.9, 240)
+    browser.screenshot(tools.artifacts / "digits-training.png")
+    browser.click("#train")
+    browser.wait("a pause", lambda: browser.text("#status") in ("paused", "done"))
+    longest = browser.data("#frames", "longest")
+    print(f"    interactive {interactive:.0f} ms, first step {first:.0f} ms, longest frame {longest:.0f} ms, "
+          f"{browser.text('#speed')} steps/s, accuracy {browser.text('#accuracy')} at step {browser.text('#step')}")
+    assert longest <= 100, f"a frame took {longest} ms"
+
+    one = [(0.5, 0.12 + 0.76 * k / 8) for k in range(9)]
+    browser.draw("#pad", one)
+    browser.wait("a 1 is read", lambda: browser.text("#guess") == "1", 20)
+    browser.screenshot(tools.artifacts / "digits-drawn.png")
+    browser.click("#clear")
+    turn = [(0.5 + 0.24 * x, 0.5 - 0.36 * y) for x, y in CIRCLE]
+    browser.draw("#pad", turn)
+    browser.wait("a 0 is read", lambda: browser.text("#guess") == "0", 20)
+
+    before = browser.text("#accuracy") if browser.text("#status") == "done" else None
+    saved = tools.downloads / "digits.safetensors"
+    saved.unlink(missing_ok=True)
+    browser.click("#save")
+    browser.wait("the file", lambda: saved.exists() and saved.stat().st_size > 200_000)
+    quiet(browser)
+    native = tools.program("--check", saved)
+    ready(browser, "digits.html?device=gpu")
+    browser.type("#load", str(saved))
+    browser.wait("the loaded weights", lambda: accuracy(browser) > 0.9)
+    assert close_to(accuracy(browser), float(native), 1e-3), f"{accuracy(browser)} here, {native} natively"
+    assert before is None or before == browser.text("#accuracy")
+    quiet(browser)
+
+
+@test(*NO_WEBGPU)
+def digits_without_webgpu(browser, tools):
+    """A browser without WebGPU trains on the CPU, and says so; the numbers are the same."""
+    ready(browser, "digits.html")
+    assert browser.run("return document.querySelector('#device-name').dataset.kind") == "cpu"
+    browser.click("#train")
+    same_numbers(browser, tools.reference)
+    browser.wait("accuracy over 0.9", lambda: accuracy(browser) > 0.9, 240)
+    print(f"    {browser.text('#speed')} steps/s: {browser.text('#device-why')}")
+    browser.screenshot(tools.artifacts / "digits-cpu.png")
+    quiet(browser)
+
+
+@test(*SWIFTSHADER)
+def a_lost_gpu(browser, tools):
+    """The GPU is destroyed in the middle; training goes on from the last snapshot and says so."""
+    ready(browser, "digits.html?device=gpu")
+    browser.click("#train")
+    browser.wait("60 steps", lambda: int(browser.text("#step")) >= 60, 120)
+    browser.run("document.querySelector('#plug').closest('details').open = true")
+    browser.click("#plug")
+    said = browser.wait("a notice", lambda: browser.text("#notice"), 30)
+    assert "from step" in said, said
+    print(f"    {said}")
+    browser.screenshot(tools.artifacts / "digits-recovered.png")
+    browser.wait("accuracy over 0.9", lambda: accuracy(browser) > 0.9, 240)
+    quiet(browser)
+
+
+@test(*SWIFTSHADER)
+def memory_stays_flat(browser, tools):
+    """Two thousand steps hold as many bytes as a hundred do."""
+    ready(browser, "digits.html?device=gpu&batch=16&epochs=30")
+    browser.click("#train")
+    seen = []
+    for steps in (200, 1000, 2000):
+        browser.wait(f"{steps} steps", lambda: int(browser.text("#step")) >= steps, 600)
+        seen.append([browser.data("#memory", name) for name in ("live", "peak", "pooled")])
+    print(f"    bytes live, peak and pooled after 200, 1,000 and 2,000 steps: {seen}")
+    # Losses on their way and a batch more or less: nothing that grows.
+    slack = 64 * 1024
+    assert all(now <= then + slack for now, then in zip(seen[2], seen[0])), seen
+    quiet(browser)
+
+
+@test(*SWIFTSHADER)
+def gpt_on_the_gpu(browser, tools):
+    """Learns a text; samples appear, and it goes on from a prompt."""
+    ready(browser, "gpt.html?device=gpu")
+    browser.click("#train")
+    browser.wait("60 losses", lambda: len(losses(browser)) >= 60, 240)
+    browser.click("#train")
+    browser.wait("a pause", lambda: browser.text("#status") == "paused")
+    found = [loss for _, loss in losses(browser)]
+    assert sum(found[-5:]) / 5 < 0.7 * found[0], found
+    assert browser.run("return document.querySelector('#samples').children.length") > 0
+    browser.click("#generate")
+    browser.wait("text", lambda: len(browser.text("#output")) > 20)
+    print(f"    loss {found[0]:.2f} to {found[-1]:.2f} in {len(found)} steps, {browser.text('#speed')} steps/s")
+    browser.screenshot(tools.artifacts / "gpt.png")
+    quiet(browser)
+
+
+@test(*NO_WEBGPU)
+def gpt_without_webgpu(browser, tools):
+    """The CPU learns a text, too."""
+    ready(browser, "gpt.html")
+    browser.click("#train")
+    browser.wait("20 losses", lambda: len(losses(browser)) >= 20, 240)
+    print(f"    {browser.text('#speed')} steps/s")
+    quiet(browser)
+
+
+@test(*SWIFTSHADER)
+def speed(browser, tools):
+    """Measures every case and writes a text to share."""
+    ready(browser, "speed.html?device=gpu")
+    browser.click("#run")
+    browser.wait("the end", lambda: browser.text("#status") == "done", 240)
+    print("    " + browser.text("#share").replace("\n", "\n    "))
+    assert "GFLOP/s" in browser.text("#share") and "GB/s" in browser.text("#share")
+    browser.screenshot(tools.artifacts / "speed.png")
+    quiet(browser)
+
+
+@test(*SWIFTSHADER)
+def mistakes_are_told(browser, tools):
+    """A file that is none, and a text that is too short, are said in words."""
+    ready(browser, "digits.html?device=gpu")
+    bad = tools.downloads / "bad.safetensors"
+    bad.write_bytes(b"\x10\0\0\0\0\0\0\0not a header....")
+    browser.type("#load", str(bad))
+    said = browser.wait("a notice", lambda: browser.text("#notice"), 20)
+    assert "byte" in said, said
+    ready(browser, "gpt.html?device=gpu")
+    browser.run("const t = document.querySelector('#text'); t.value = 'abc'; t.dispatchEvent(new Event('change', {bubbles: true}))")
+    said = browser.wait("a notice", lambda: browser.text("#notice"), 20)
+    print(f"    {said}")
+    quiet(browser)
+
+
+@test(*SWIFTSHADER)
+def first_page(browser, tools):
+    """Leads to the three others; each says that nothing leaves it, and has the policy that makes it so."""
+    browser.go(f"{SITE}/")
+    links = browser.run("return [...document.querySelectorAll('main a')].map(a => a.getAttribute('href'))")
+    for page in ("digits.html", "gpt.html", "speed.html"):
+        assert any(page in link for link in links), links
+        browser.go(f"{SITE}/{page}")
+        assert "Nothing leaves this page" in browser.text("footer"), page
+        policy = browser.run("return document.querySelector('meta[http-equiv=Content-Security-Policy]').content")
+        assert policy == "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'", policy
+        refused = browser.run("return fetch('https://example.org/').then(() => 'sent', () => 'refused')")
+        assert refused == "refused"
+    # That refusal stands in the console, as it must.
+    browser.log("browser")
+    browser.go(f"{SITE}/")
+    browser.screenshot(tools.artifacts / "index.png")
+
+
+CIRCLE = [(0.0, 1.0), (-0.5, 0.87), (-0.87, 0.5), (-1.0, 0.0), (-0.87, -0.5), (-0.5, -0.87), (0.0, -1.0),
+          (0.5, -0.87), (0.87, -0.5), (1.0, 0.0), (0.87, 0.5), (0.5, 0.87), (0.0, 1.0)]
+
+
+class Tools:
+    """What the tests need beside a browser."""
+
+    def __init__(self, program, site, artifacts):
+        self.path = pathlib.Path(program).resolve()
+        self.artifacts = pathlib.Path(artifacts).resolve()
+        self.downloads = self.artifacts / "downloads"
+        self.downloads.mkdir(parents=True, exist_ok=True)
+        self.server = subprocess.Popen([self.path, "--serve", "--folder", site, "--port", str(PORT)], stdout=subprocess.DEVNULL)
+        self.reference = json.loads(self.program("--reference"))
+
+    def program(self, *words):
+        return subprocess.run([self.path, *words], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def main():
+    program, site, artifacts, *names = sys.argv[1:]
+    tools, driver = Tools(program, site, artifacts), Driver()
+    failed = passed = 0
+    try:
+        for function, flags in TESTS:
+            if names and function.__name__ not in names:
+                continue
+            start, browser = time.monotonic(), None
+            try:
+                browser = driver.open(flags, tools.downloads)
+                function(browser, tools)
+                passed += 1
+                print(f"{function.__name__}: ok, {time.monotonic() - start:.1f} s", flush=True)
+            except Exception as error:
+                failed += 1
+                print(f"{function.__name__}: FAILED: {error}", flush=True)
+                if browser:
+                    browser.screenshot(tools.artifacts / f"failed-{function.__name__}.png")
+                    for entry in browser.log("browser"):
+                        print(f"    console: {entry['level']} {entry['message']}")
+            finally:
+                if browser:
+                    browser.close()
+    finally:
+        driver.close()
+        tools.server.terminate()
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
