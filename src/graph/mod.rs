@@ -11,6 +11,7 @@
 
 pub mod build;
 pub mod device;
+mod examine;
 mod float;
 pub mod mix;
 pub mod op;

@@ -1,5 +1,6 @@
 //! What the examples' models promise, under test as they stand in `examples/models`.
 
+use wgrad::data::{Loader, TokenDataset};
 use wgrad::prelude::*;
 
 use crate::support::{by_itself, makes_no_plan};
@@ -44,4 +45,21 @@ fn a_cold_writer_takes_what_is_likeliest() {
         text.push(token);
     }
     makes_no_plan(|| assert_eq!(written(&gpt, 5, 1.0, 1).len(), 5));
+}
+
+#[test]
+fn a_gpt_learns_a_line_by_heart() {
+    let device = Device::cpu();
+    let line: Vec<u32> = [5, 2, 9, 1, 7, 3].into_iter().cycle().take(60).collect();
+    let loader = Loader::new(TokenDataset::new(&line, 12, 1).unwrap(), 4).drop_last(true);
+    let params = Params::new(&device, 3);
+    let gpt = small(&params);
+    let mut adam = Gpt::optimizer(&params, 60);
+    let mut losses = Vec::new();
+    for batch in std::iter::repeat_with(|| loader.epoch(&device)).flatten().take(60) {
+        let loss = gpt.loss(&batch, &Pass::train(&params));
+        adam.step(loss.backward(&params)).unwrap();
+        losses.push(loss.item::<f32>().unwrap());
+    }
+    assert!(losses[59] < losses[0] / 3.0, "{losses:?}");
 }

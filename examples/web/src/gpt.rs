@@ -73,14 +73,13 @@ impl Learner<Text> {
         let prompt = ByteTokenizer.encode(if prompt.is_empty() { "\n" } else { prompt });
         let key = Tensor::key(seed, &self.place().device);
         let mut writer = Writer::new(self.model(), &prompt, prompt.len() + length, temperature.max(0.01), &key);
-        let (mut coming, mut written) = (Vec::with_capacity(TOLD_EVERY), Vec::with_capacity(length));
+        let (mut coming, mut written) = (Vec::new(), Vec::new());
         for k in 1..=length {
             coming.push(writer.write()?);
             self.place().device.ready().await?;
             // The next byte needs the one before on the device only; the page reads several at once.
             if k % TOLD_EVERY == 0 || k == length {
-                let coming: Vec<Tensor> = coming.drain(..).collect();
-                let tokens = Tensor::cat(&coming, 0).read::<i32>().await?;
+                let tokens = Tensor::cat(&std::mem::take(&mut coming), 0).read::<i32>().await?;
                 written.extend(tokens.into_iter().map(|token| token as u32));
                 tell(&ByteTokenizer.decode(&written));
             }
