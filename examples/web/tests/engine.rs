@@ -94,7 +94,7 @@ async fn a_refused_shader_is_an_error() {
     let error = y[0].read::<f32>().await.unwrap_err();
     assert_eq!(error.kind(), wgrad::ErrorKind::Shader, "{error}");
     // What has nothing to do with it goes on.
-    assert_eq!((&x * 3.0).read::<f32>().await.unwrap(), [3.0, 6.0]);
+    assert_eq!((Tensor::new([1.0, 2.0], &gpu) * 3.0).read::<f32>().await.unwrap(), [3.0, 6.0]);
 }
 
 /// A user's own shader, with its definition's gradient.
