@@ -4,7 +4,7 @@
 //! column. Knows quotes and one delimiter; guesses nothing.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -94,8 +94,9 @@ impl Csv {
                     false => k.to_string(),
                 };
                 table.names = record.iter().enumerate().map(|(k, cell)| named(k, cell)).collect();
-                let mut seen = BTreeSet::new();
-                if let Some(twice) = table.names.iter().find(|name| !seen.insert(name.as_str())) {
+                let mut seen = BTreeMap::new();
+                let mut columns = table.names.iter().zip(0..);
+                if let Some((twice, _)) = columns.find(|(name, k)| seen.insert(name.to_string(), *k).is_some()) {
                     return Err(fault_at(OP, name, start, line_of(line, format!("the column {twice:?} comes twice"))));
                 }
                 if options.header {

@@ -3,7 +3,7 @@
 //! The puller never builds more than its caller asks for. Objects keep their order and refuse a key
 //! twice; integers are exact to 128 bits. Knows no schema.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 /// Deepest nesting of arrays and objects.
@@ -106,9 +106,9 @@ impl<'a> Reader<'a> {
     pub fn value(&mut self) -> Result<Value, Fault> {
         match self.peek() {
             Some(b'{') => {
-                let (mut fields, mut keys) = (Vec::new(), BTreeSet::new());
+                let (mut fields, mut keys) = (Vec::new(), BTreeMap::new());
                 self.object(|reader, key| {
-                    if !keys.insert(key.clone()) {
+                    if keys.insert(key.clone(), fields.len()).is_some() {
                         return Err(reader.fault(format!("the key {key:?} comes twice")));
                     }
                     fields.push((key, reader.value()?));

@@ -9,7 +9,7 @@ pub mod init;
 mod pass;
 mod table;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -57,13 +57,13 @@ struct Store {
 #[derive(Default)]
 struct State {
     entries: Vec<Entry>,
-    by_path: HashMap<String, usize>,
+    by_path: BTreeMap<String, usize>,
     /// Passes begun in training: what makes each one's random numbers its own.
     passes: u64,
     /// The dtype formulas see floats in.
     compute: Option<DType>,
     /// Weights that lie one after another in one tensor.
-    slabs: HashMap<Vec<usize>, Tensor>,
+    slabs: Vec<(Vec<usize>, Tensor)>,
     live: Vec<std::sync::Weak<pass::Collected>>,
 }
 
@@ -205,10 +205,7 @@ impl Params {
     pub fn paths(&self) -> Vec<(String, Param)> {
         let state = self.store.lock();
         let named = state.by_path.iter().filter(|(path, _)| self.covers(path));
-        let mut named: Vec<_> =
-            named.map(|(path, &index)| (path.clone(), Param { store: self.store.clone(), index })).collect();
-        named.sort_by(|a, b| a.0.cmp(&b.0));
-        named
+        named.map(|(path, &index)| (path.clone(), Param { store: self.store.clone(), index })).collect()
     }
 
     /// How many cells there are.
@@ -286,7 +283,7 @@ impl Params {
         }
         crate::realize(found.iter().map(|(_, value)| value))?;
         let mut state = self.store.lock();
-        state.slabs.retain(|members, _| !found.iter().any(|(index, _)| members.contains(index)));
+        state.slabs.retain(|(members, _)| !found.iter().any(|(index, _)| members.contains(index)));
         for (index, value) in found {
             let entry = &mut state.entries[index];
             entry.value = if entry.kind == Kind::Weight { value.tracked() } else { value };
@@ -297,7 +294,7 @@ impl Params {
     /// The weights `members` one after another in one flat tensor.
     pub(crate) fn flat(&self, members: &[Param]) -> Result<Tensor> {
         let key: Vec<usize> = members.iter().map(|p| p.index).collect();
-        if let Some(slab) = self.store.lock().slabs.get(&key) {
+        if let Some((_, slab)) = self.store.lock().slabs.iter().find(|(known, _)| *known == key) {
             return Ok(slab.clone());
         }
         let parts: Vec<Tensor> = members.iter().map(|p| p.value().reshape(-1)).collect();
@@ -319,8 +316,8 @@ impl Params {
             entry.value = tracked.narrow(0, start, n).reshape(entry.value.dims());
             start += n;
         }
-        state.slabs.retain(|known, _| !known.iter().any(|index| key.contains(index)));
-        state.slabs.insert(key, slab.clone());
+        state.slabs.retain(|(known, _)| !known.iter().any(|index| key.contains(index)));
+        state.slabs.push((key, slab.clone()));
     }
 
     /// What training passes collected since the last step: running statistics and their new values.
