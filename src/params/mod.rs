@@ -122,8 +122,12 @@ impl Params {
     /// A path that is taken, or a shape that cannot be, makes a weight whose value is the error.
     #[track_caller]
     pub fn weight(&self, name: &str, dims: impl Dims, init: Init) -> Param {
-        let path = self.path(name);
-        let value = match shape_of(&dims) {
+        self.made(self.path(name), &dims, init)
+    }
+
+    #[track_caller]
+    fn made(&self, path: String, dims: &dyn Dims, init: Init) -> Param {
+        let value = match shape_of(dims) {
             Ok(shape) => init.tensor(&shape, self.store.seed, &path, &self.store.device),
             Err(fact) => Tensor::invalid("weight", format!("{path}: {fact}"), &self.store.device),
         };
@@ -267,6 +271,10 @@ impl Params {
 
     /// Gives cells new values, all or none; each is cast to the dtype of its cell.
     pub fn assign<'a>(&self, values: impl IntoIterator<Item = (&'a Param, Tensor)>) -> Result<()> {
+        self.assign_all(values.into_iter().collect())
+    }
+
+    fn assign_all(&self, values: Vec<(&Param, Tensor)>) -> Result<()> {
         let mut found: Vec<(usize, Tensor)> = Vec::new();
         for (param, value) in values {
             let old = param.value();
