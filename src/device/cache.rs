@@ -38,10 +38,10 @@ impl<P> Cache<P> {
         {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(at) = state.entries.iter().rposition(|(h, g, _)| *h == hash && *g == graph) {
-                state.entries[at..].rotate_left(1);
-                if let Some((_, _, program)) = state.entries.last() {
-                    return Ok((Arc::clone(program), false));
-                }
+                let entry = state.entries.remove(at);
+                let program = Arc::clone(&entry.2);
+                state.entries.push(entry);
+                return Ok((program, false));
             }
         }
         // Compiled outside the lock: another thread's hit need not wait.
