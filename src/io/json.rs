@@ -56,8 +56,8 @@ impl<'a> Reader<'a> {
     }
 
     /// An object: `f` reads the value of each key.
-    pub fn object(&mut self, mut f: impl FnMut(&mut Self, String) -> Result<(), Fault>) -> Result<(), Fault> {
-        self.sequence(b'{', b'}', |reader| {
+    pub fn object(&mut self, f: &mut dyn FnMut(&mut Self, String) -> Result<(), Fault>) -> Result<(), Fault> {
+        self.sequence(b'{', b'}', &mut |reader| {
             let key = reader.string()?;
             reader.token(b':')?;
             f(reader, key)
@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An array: `f` reads each value.
-    pub fn array(&mut self, f: impl FnMut(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
+    pub fn array(&mut self, f: &mut dyn FnMut(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
         self.sequence(b'[', b']', f)
     }
 
@@ -107,7 +107,7 @@ impl<'a> Reader<'a> {
         match self.peek() {
             Some(b'{') => {
                 let (mut fields, mut keys) = (Vec::new(), BTreeMap::new());
-                self.object(|reader, key| {
+                self.object(&mut |reader, key| {
                     if keys.insert(key.clone(), fields.len()).is_some() {
                         return Err(reader.fault(format!("the key {key:?} comes twice")));
                     }
@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
             }
             Some(b'[') => {
                 let mut items = Vec::new();
-                self.array(|reader| {
+                self.array(&mut |reader| {
                     items.push(reader.value()?);
                     Ok(())
                 })?;
@@ -154,7 +154,7 @@ impl<'a> Reader<'a> {
         &mut self,
         open: u8,
         close: u8,
-        mut f: impl FnMut(&mut Self) -> Result<(), Fault>,
+        f: &mut dyn FnMut(&mut Self) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         self.token(open)?;
         if self.depth == DEPTH_MAX {

@@ -128,11 +128,11 @@ impl SafeTensors {
         let left = self.source.len() - base;
         let (mut metadata, mut places, mut order) = (None, Vec::new(), Vec::new());
         let mut reader = Reader::new(text)?;
-        reader.object(|reader, name| {
+        reader.object(&mut |reader, name| {
             let at = reader.place();
             if name == METADATA {
                 let mut found = BTreeMap::new();
-                reader.object(|reader, key| {
+                reader.object(&mut |reader, key| {
                     let value = reader.string()?;
                     match found.insert(key, value) {
                         None => Ok(()),
@@ -236,7 +236,7 @@ impl Entry {
     fn read(reader: &mut Reader<'_>, left: u64) -> Result<Entry, Fault> {
         let start = reader.place();
         let (mut dtype, mut shape, mut range) = (None, None, None);
-        reader.object(|reader, key| {
+        reader.object(&mut |reader, key| {
             let at = reader.place();
             let fault = |fact: String| Fault { at, fact };
             let again = match key.as_str() {
@@ -247,7 +247,7 @@ impl Entry {
                 }
                 "shape" => {
                     let mut dims = Vec::new();
-                    reader.array(|reader| {
+                    reader.array(&mut |reader| {
                         let dim = reader.u64()?;
                         if dims.len() > crate::shape::RANK_MAX {
                             return Err(reader.fault("too many dimensions"));
@@ -259,7 +259,7 @@ impl Entry {
                 }
                 "data_offsets" => {
                     let (mut ends, mut n) = ([0; 2], 0);
-                    reader.array(|reader| {
+                    reader.array(&mut |reader| {
                         let value = reader.u64()?;
                         match ends.get_mut(n) {
                             Some(end) => *end = value,
