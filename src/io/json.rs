@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
+use crate::io::float;
+
 /// Deepest nesting of arrays and objects.
 const DEPTH_MAX: usize = 64;
 
@@ -237,7 +239,7 @@ impl<'a> Reader<'a> {
         }
         let text = self.text.get(start..self.at).unwrap_or("");
         let int = if float { None } else { text.parse().ok().map(Value::Int) };
-        let found = int.or_else(|| text.parse().ok().filter(|x: &f64| x.is_finite()).map(Value::Float));
+        let found = int.or_else(|| float::parse(text, float::F64).map(Value::Float));
         found.ok_or_else(|| Fault { at: start, fact: "a number beyond 64-bit floats".into() })
     }
 
