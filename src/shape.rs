@@ -302,7 +302,7 @@ fn saturate(d: i128) -> isize {
 }
 
 /// `dims` as the shape of a new tensor: no dimension may be negative.
-pub fn shape_of(dims: &impl Dims) -> Result<Shape, String> {
+pub fn shape_of(dims: &dyn Dims) -> Result<Shape, String> {
     let dims = dims.dims();
     if dims.iter().any(|&d| d < 0) {
         return Err(format!("{dims:?} has a negative dimension"));
@@ -311,7 +311,7 @@ pub fn shape_of(dims: &impl Dims) -> Result<Shape, String> {
 }
 
 /// `axes` as a set of axes of `shape`, each at most once.
-pub fn axis_set(shape: &Shape, axes: &impl Axes) -> Result<AxisSet, String> {
+pub fn axis_set(shape: &Shape, axes: &dyn Axes) -> Result<AxisSet, String> {
     let Some(axes) = axes.axes() else { return Ok(AxisSet::all(shape.rank())) };
     let mut set = AxisSet::default();
     for &axis in &axes {

@@ -5,18 +5,13 @@
 //! references to its own results, provided they are asked for at the very element that is at hand;
 //! where they are not, the kernel cannot be built this way, and `misfit` says so.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
-
 use crate::compile::graph::{Graph, Id};
 use crate::compile::index::{Lin, flatten, unflatten};
 use crate::compile::kernel::{Access, Buffer, Expr, ExprId, FaultSite, Kernel, Kind};
 use crate::dtype::{DType, Number};
-use crate::graph::mix::Mix;
+use crate::graph::mix::Map;
 use crate::graph::op::Op;
 use crate::graph::scalar::{Family, Scalar};
-
-type Map<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
 
 /// How the kernel being built sees a node.
 #[derive(Clone, Debug)]

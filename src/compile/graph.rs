@@ -95,9 +95,10 @@ impl Graph {
             x.with_src(|src| open.extend(src.iter().cloned()));
             tensors.push(x);
         }
-        tensors.sort_unstable_by_key(|x| x.0.id);
+        let mut order: Vec<(u64, usize)> = tensors.iter().zip(0..).map(|(x, k)| (x.0.id, k)).collect();
+        order.sort_unstable();
 
-        let mut regions: ById<u64> = ById::default();
+        let mut regions: ById<usize> = ById::default();
         let mut nodes: Vec<Node> = Vec::with_capacity(tensors.len());
         let mut bindings = Bindings::default();
         let bare = |x: &Tensor| Node {
@@ -114,8 +115,8 @@ impl Graph {
             leaves.push(x.clone());
             nodes.len() as Id - 1
         };
-        for x in tensors {
-            let mut node = bare(&x);
+        for x in order.iter().map(|&(_, k)| &tensors[k]) {
+            let mut node = bare(x);
             x.with_src(|src| {
                 let id = |s: &Tensor| {
                     *number.entry(s.0.id).or_default().get_or_insert_with(|| place(s, &mut nodes, &mut bindings.leaves))
@@ -136,8 +137,8 @@ impl Graph {
                     Op::Input(crate::Number::Int(0))
                 }
                 Op::Fence(Region(region)) => {
-                    let fresh = regions.len() as u64;
-                    Op::Fence(Region(*regions.entry(*region).or_insert(fresh)))
+                    let fresh = regions.len();
+                    Op::Fence(Region(*regions.entry(*region).or_insert(fresh) as u64))
                 }
                 op => op.clone(),
             };

@@ -168,7 +168,7 @@ impl Lin {
     }
 
     /// Visits every atom, inner ones too.
-    pub fn visit(&self, f: &mut impl FnMut(&Atom)) {
+    pub fn visit(&self, f: &mut dyn FnMut(&Atom)) {
         for (atom, _) in &self.terms {
             f(atom);
             match atom {
@@ -179,7 +179,7 @@ impl Lin {
     }
 
     /// The index with variables and values replaced.
-    pub fn replace(&self, f: &impl Fn(&Atom) -> Option<Lin>) -> Lin {
+    pub fn replace(&self, f: &dyn Fn(&Atom) -> Option<Lin>) -> Lin {
         self.terms.iter().fold(Lin::constant(self.constant), |sum, (atom, c)| {
             let inner = f(atom).unwrap_or_else(|| match atom {
                 Atom::Div(x, d) => x.replace(f).div(*d),

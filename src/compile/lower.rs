@@ -26,7 +26,7 @@ pub fn lower(graph: &Graph, schedule: &Schedule, limits: &Limits) -> Lowered {
     graph.roots.iter().for_each(|&r| needed[r as usize] = true);
     let mut out = Lowered { kernels: Vec::new(), scratch: Vec::new() };
     for (c, cluster) in schedule.clusters.iter().enumerate().rev() {
-        let read = |p: Id| needed[schedule.pieces.get(&p).map_or(p, |piece| piece.of) as usize];
+        let read = |p: Id| needed[schedule.pieces[p as usize].map_or(p, |piece| piece.of) as usize];
         let wanted: Vec<Id> = cluster.parts.iter().copied().filter(|&p| read(p)).collect();
         if wanted.is_empty() {
             continue;
@@ -99,7 +99,7 @@ fn looped(graph: &Graph, schedule: &Schedule, c: u32, cluster: &Cluster, wanted:
 
 /// The buffer that a part is written to, and where in it its first element lies.
 fn place(e: &mut Express<'_>, graph: &Graph, schedule: &Schedule, part: Id, access: Access) -> (usize, i64) {
-    let piece = schedule.pieces.get(&part);
+    let piece = schedule.pieces[part as usize];
     let (whole, offset) = piece.map_or((part, 0), |piece| (piece.of, piece.offset as i64));
     let node = graph.node(whole);
     (e.buffer(whole as usize, node.dtype, node.shape.numel(), access), offset)

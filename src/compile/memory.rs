@@ -4,13 +4,12 @@
 //! Outputs get memory of their own, because they outlive the run. A slot's allocation is free
 //! again after the last kernel that reads it.
 
-use std::collections::HashMap;
-
 use crate::compile::graph::{Graph, Id};
 use crate::compile::kernel::{Access, Expr, Kernel, Kind, Store};
 use crate::compile::lower::{Lowered, is_scalars};
 use crate::compile::plan::{Home, Plan, Slot, Step};
 use crate::dtype::DType;
+use crate::graph::mix::ById;
 use crate::graph::op::Op;
 
 /// The plan of the lowered kernels.
@@ -24,18 +23,18 @@ pub fn assign(graph: &Graph, lowered: Lowered) -> Plan {
         allocations: Vec::new(),
         peak_bytes: 0,
     };
-    let mut slots: HashMap<usize, usize> = HashMap::new();
+    let mut slots: ById<usize> = ById::default();
     for (id, node) in graph.nodes.iter().enumerate() {
         if matches!(node.op, Op::Data) {
-            slots.insert(id, plan.slots.len());
+            slots.insert(id as u64, plan.slots.len());
             plan.slots.push(Slot { dtype: node.dtype, numel: node.shape.numel(), home: Home::Leaf(plan.leaves.len()) });
             plan.leaves.push(node.leaf);
         }
     }
-    let mut last_use: HashMap<usize, usize> = HashMap::new();
+    let mut last_use: ById<usize> = ById::default();
     for (k, kernel) in lowered.kernels.iter().enumerate() {
         kernel.buffers.iter().for_each(|b| {
-            last_use.insert(b.slot, k);
+            last_use.insert(b.slot as u64, k);
         });
     }
     let mut free: Vec<usize> = Vec::new();
@@ -43,7 +42,7 @@ pub fn assign(graph: &Graph, lowered: Lowered) -> Plan {
     for (k, mut kernel) in lowered.kernels.into_iter().enumerate() {
         for buffer in &kernel.buffers {
             let name = buffer.slot;
-            if slots.contains_key(&name) {
+            if slots.contains_key(&(name as u64)) {
                 continue;
             }
             let mut slot = Slot { dtype: buffer.dtype, numel: buffer.numel, home: Home::Output };
@@ -57,13 +56,13 @@ pub fn assign(graph: &Graph, lowered: Lowered) -> Plan {
             } else {
                 slot.home = Home::Temp(take(&mut plan.allocations, &mut free, slot.bytes()));
             }
-            slots.insert(name, plan.slots.len());
+            slots.insert(name as u64, plan.slots.len());
             plan.slots.push(slot);
         }
         // Freed only now: a kernel's output never shares memory with its inputs.
         for buffer in &kernel.buffers {
-            if last_use.get(&buffer.slot) == Some(&k)
-                && let Some(&slot) = slots.get(&buffer.slot)
+            if last_use.get(&(buffer.slot as u64)) == Some(&k)
+                && let Some(&slot) = slots.get(&(buffer.slot as u64))
                 && let Home::Temp(allocation) = plan.slots[slot].home
                 && !free.contains(&allocation)
             {
@@ -71,7 +70,7 @@ pub fn assign(graph: &Graph, lowered: Lowered) -> Plan {
             }
         }
         for buffer in &mut kernel.buffers {
-            buffer.slot = slots.get(&buffer.slot).copied().unwrap_or(0);
+            buffer.slot = slots.get(&(buffer.slot as u64)).copied().unwrap_or(0);
             if buffer.access == Access::Read && plan.scalars == Some(buffer.slot) {
                 buffer.numel = plan.slots[buffer.slot].numel;
             }
@@ -79,7 +78,7 @@ pub fn assign(graph: &Graph, lowered: Lowered) -> Plan {
         let (bytes, flops) = cost(&kernel);
         plan.steps.push(Step { kernel, bytes, flops });
     }
-    plan.outputs = graph.roots.iter().map(|&r| slots.get(&(r as usize)).copied().unwrap_or(0)).collect();
+    plan.outputs = graph.roots.iter().map(|&r| slots.get(&u64::from(r)).copied().unwrap_or(0)).collect();
     plan.peak_bytes = outputs_bytes + plan.allocations.iter().sum::<u64>();
     plan
 }

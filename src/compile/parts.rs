@@ -4,11 +4,10 @@
 //! computing it again wherever it is used would cost more than storing it once. The costs are
 //! rough counts of operations; which cluster a part lands in decides later whether it is stored.
 
-use std::collections::{HashMap, HashSet};
-
 use crate::compile::graph::{Graph, Id};
 use crate::compile::plan::Limits;
 use crate::compile::schedule::windows;
+use crate::graph::mix::Ids;
 use crate::graph::op::{Op, Reduction};
 use crate::graph::scalar::{Family, Scalar};
 
@@ -21,8 +20,8 @@ const INLINE_MAX: u32 = 96;
 pub struct Parts {
     /// Whether each node is a part.
     pub part: Vec<bool>,
-    /// Where parts lie that are written into their place in a concat, so that it costs nothing.
-    pub pieces: HashMap<Id, Piece>,
+    /// Where each part lies that is written into its place in a concat, so that it costs nothing.
+    pub pieces: Vec<Option<Piece>>,
 }
 
 /// A range of a concat that is never computed by itself.
@@ -147,8 +146,8 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
         size: vec![0; n],
         reads: vec![0; n],
         hero_below: vec![false; n],
-        pieces: HashMap::new(),
-        whole: HashSet::new(),
+        pieces: vec![None; n],
+        whole: vec![false; n],
     };
     for &root in &graph.roots {
         p.part[root as usize] = !matches!(graph.node(root).op, Op::Data);
@@ -198,10 +197,10 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
 /// The parts and leaves that node `id` reads, through what is inlined.
 pub fn operands(graph: &Graph, parts: &Parts, id: Id) -> Vec<Id> {
     let mut found = Vec::new();
-    let mut seen = HashSet::new();
+    let mut seen = Ids::default();
     let mut open: Vec<Id> = graph.node(id).src.clone();
     while let Some(x) = open.pop() {
-        if !seen.insert(x) {
+        if !seen.insert(u64::from(x)) {
             continue;
         }
         if parts.part[x as usize] || matches!(graph.node(x).op, Op::Data) {
@@ -225,9 +224,9 @@ struct Choice<'g> {
     reads: Vec<u32>,
     /// Whether a hero's result is read without being stored for its own sake.
     hero_below: Vec<bool>,
-    pieces: HashMap<Id, Piece>,
-    /// The concats that have pieces.
-    whole: HashSet<Id>,
+    pieces: Vec<Option<Piece>>,
+    /// Whether each node is a concat that has pieces.
+    whole: Vec<bool>,
 }
 
 impl Choice<'_> {
@@ -240,7 +239,7 @@ impl Choice<'_> {
         if node.dtype.bytes() < 4 || node.shape.numel() == 0 || node.shape.dims()[..axis].iter().any(|&n| n != 1) {
             return false;
         }
-        let alone = |x: Id| users[x as usize] == 1 && !graph.roots.contains(&x) && !self.pieces.contains_key(&x);
+        let alone = |x: Id| users[x as usize] == 1 && !graph.roots.contains(&x) && self.pieces[x as usize].is_none();
         let computes = |x: Id| !matches!(graph.node(x).op, Op::Data | Op::ArgSort { .. } | Op::Custom(_));
         let mut pieces: Vec<(Id, usize)> = Vec::new();
         let (mut offset, mut stored) = (0, 0);
@@ -268,19 +267,19 @@ impl Choice<'_> {
             return false;
         }
         for (x, offset) in pieces {
-            if self.whole.remove(&x) {
+            if std::mem::take(&mut self.whole[x as usize]) {
                 // Pieces of a piece are pieces of the whole.
                 self.part[x as usize] = false;
-                for piece in self.pieces.values_mut().filter(|piece| piece.of == x) {
+                for piece in self.pieces.iter_mut().flatten().filter(|piece| piece.of == x) {
                     *piece = Piece { of: id, offset: offset + piece.offset };
                 }
             } else {
                 self.part[x as usize] = true;
-                self.pieces.insert(x, Piece { of: id, offset });
+                self.pieces[x as usize] = Some(Piece { of: id, offset });
             }
         }
         self.part[id as usize] = true;
-        self.whole.insert(id);
+        self.whole[id as usize] = true;
         true
     }
 

@@ -8,8 +8,6 @@
 //!
 //! `parts` chooses the parts, this file groups them, `lower` makes the kernels.
 
-use std::collections::HashMap;
-
 use crate::compile::express::{Express, View};
 use crate::compile::graph::{Graph, Id};
 use crate::compile::index::{Lin, flatten, unflatten};
@@ -77,22 +75,24 @@ pub struct Schedule {
     /// The cluster of each node that is a part.
     pub of: Vec<Option<u32>>,
     /// Parts that are written into their place in a concat, which has no cluster.
-    pub pieces: HashMap<Id, Piece>,
-    /// The pieces of each such concat.
-    assembled: HashMap<Id, Vec<Id>>,
+    pub pieces: Vec<Option<Piece>>,
+    /// The pieces of each such concat, none of every other node.
+    assembled: Vec<Vec<Id>>,
 }
 
 /// Groups the parts of `graph` into clusters. Which parts will be stored is only known at the end;
 /// a `careful` schedule takes it that all will, so that no kernel binds too many buffers.
 pub fn schedule(graph: &Graph, limits: &Limits, careful: bool) -> Schedule {
     let chosen = parts::choose(graph, limits);
-    let mut assembled: HashMap<Id, Vec<Id>> = HashMap::new();
-    chosen.pieces.iter().for_each(|(&x, piece)| assembled.entry(piece.of).or_default().push(x));
+    let mut assembled: Vec<Vec<Id>> = vec![Vec::new(); graph.nodes.len()];
+    for (x, piece) in (0..).zip(&chosen.pieces) {
+        piece.iter().for_each(|piece| assembled[piece.of as usize].push(x));
+    }
     let pieces = chosen.pieces.clone();
     let mut s = Schedule { clusters: Vec::new(), of: vec![None; graph.nodes.len()], pieces, assembled };
     let mut readers: Vec<Vec<u32>> = vec![Vec::new(); graph.nodes.len()];
     for id in (0..graph.nodes.len() as Id).filter(|&id| chosen.part[id as usize]) {
-        if s.assembled.contains_key(&id) {
+        if !s.assembled[id as usize].is_empty() {
             continue;
         }
         let own = own_space(graph, id);
@@ -103,7 +103,7 @@ pub fn schedule(graph: &Graph, limits: &Limits, careful: bool) -> Schedule {
         candidates.reverse();
         // A concat is there when all of its pieces are.
         let whole: Vec<u32> =
-            near.iter().filter_map(|x| s.assembled.get(x)).flatten().filter_map(|&x| s.of[x as usize]).collect();
+            near.iter().flat_map(|&x| &s.assembled[x as usize]).filter_map(|&x| s.of[x as usize]).collect();
         let before = s.before(&[&candidates[..], &whole].concat());
         let siblings: Vec<u32> = near
             .iter()
@@ -265,7 +265,7 @@ impl Schedule {
         }
         // No kernel reads the concat that it writes a piece of.
         let own_piece =
-            |p: &Id| self.pieces.get(p).is_some_and(|p| e.kernel.buffers.iter().any(|b| b.slot as Id == p.of));
+            |p: &Id| self.pieces[*p as usize].is_some_and(|p| e.kernel.buffers.iter().any(|b| b.slot as Id == p.of));
         if parts.iter().any(own_piece) {
             return None;
         }
@@ -291,7 +291,7 @@ impl Schedule {
     /// How cluster `c`, running over `space` with `parts`, sees node `x`.
     pub fn view(&self, graph: &Graph, x: Id, c: u32, space: &Space, parts: &[Id]) -> Option<View> {
         let node = graph.node(x);
-        if matches!(node.op, Op::Data) || self.assembled.contains_key(&x) {
+        if matches!(node.op, Op::Data) || !self.assembled[x as usize].is_empty() {
             return Some(View::Stored);
         }
         let here = self.of[x as usize] == Some(c) || (self.of[x as usize].is_none() && parts.last() == Some(&x));

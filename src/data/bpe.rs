@@ -136,15 +136,15 @@ impl Bpe {
         let (mut merges, mut lengths, mut kind) = (Vec::new(), vec![1usize; BYTES as usize], None);
         let mut parse = || {
             let mut reader = Reader::new(text)?;
-            reader.object(|reader, key| match key.as_str() {
+            reader.object(&mut |reader, key| match key.as_str() {
                 "type" => {
                     kind = Some(reader.string()?);
                     Ok(())
                 }
-                "merges" => reader.array(|reader| {
+                "merges" => reader.array(&mut |reader| {
                     let at = reader.place();
                     let mut pair = Vec::new();
-                    reader.array(|reader| {
+                    reader.array(&mut |reader| {
                         let known = lengths.len() as u64;
                         let token = reader.u64()?;
                         if token >= known || pair.len() == 2 {

@@ -4,7 +4,7 @@
 //! column. Knows quotes and one delimiter; guesses nothing.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -13,6 +13,7 @@ use crate::data::dataset::TensorDataset;
 use crate::data::hash::{FileHash, read_hashed};
 use crate::error::{Error, Result};
 use crate::io::file::{fault, fault_at};
+use crate::io::float;
 use crate::io::inflate::plain;
 
 const OP: &str = "csv";
@@ -94,8 +95,9 @@ impl Csv {
                     false => k.to_string(),
                 };
                 table.names = record.iter().enumerate().map(|(k, cell)| named(k, cell)).collect();
-                let mut seen = BTreeSet::new();
-                if let Some(twice) = table.names.iter().find(|name| !seen.insert(name.as_str())) {
+                let mut seen = BTreeMap::new();
+                let mut columns = table.names.iter().zip(0..);
+                if let Some((twice, _)) = columns.find(|(name, k)| seen.insert(name.to_string(), *k).is_some()) {
                     return Err(fault_at(OP, name, start, line_of(line, format!("the column {twice:?} comes twice"))));
                 }
                 if options.header {
@@ -145,7 +147,12 @@ impl Csv {
         let mut found = Vec::with_capacity(self.rows().saturating_mul(columns.len()));
         for row in 0..self.rows() {
             for &column in columns {
-                found.push(self.parsed(row, column, "a number", |x: &f32| x.is_finite())?);
+                found.push(self.parsed(
+                    row,
+                    column,
+                    "a number",
+                    |text| Some(float::parse(text, float::F32)? as f32),
+                )?);
             }
         }
         Array::new(&found, [self.rows(), columns.len()])
@@ -154,7 +161,8 @@ impl Csv {
     /// A column as whole numbers: `i32 [rows]`.
     pub fn integers(&self, column: &str) -> Result<Array> {
         let column = self.column(column)?;
-        let found = (0..self.rows()).map(|row| self.parsed(row, column, "a whole number", |_: &i32| true));
+        let found =
+            (0..self.rows()).map(|row| self.parsed(row, column, "a whole number", |text| text.parse::<i32>().ok()));
         Array::new(&found.collect::<Result<Vec<i32>>>()?, [self.rows()])
     }
 
@@ -204,15 +212,9 @@ impl Csv {
         self.names.iter().position(|other| other == name).ok_or_else(none)
     }
 
-    fn parsed<T: std::str::FromStr>(
-        &self,
-        row: usize,
-        column: usize,
-        what: &str,
-        fits: impl Fn(&T) -> bool,
-    ) -> Result<T> {
+    fn parsed<T>(&self, row: usize, column: usize, what: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T> {
         let cell = self.cell(row, column).unwrap_or_default();
-        cell.trim().parse().ok().filter(fits).ok_or_else(|| self.wrong(row, column, what))
+        parse(cell.trim()).ok_or_else(|| self.wrong(row, column, what))
     }
 
     /// The error of a cell that is not `what`.

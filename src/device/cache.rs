@@ -3,7 +3,6 @@
 //! It is the just-in-time compiler's memory: a training step builds the same graph every time and
 //! finds its program here. A hit compares the whole graph, never the hash alone.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::compile::graph::Graph;
@@ -21,13 +20,13 @@ struct State<P> {
     /// Most recently used last.
     entries: Vec<(u64, Graph, Arc<P>)>,
     misses: u64,
-    /// The fingerprints of the plans.
-    made: BTreeSet<u64>,
+    /// The fingerprints of the plans, in ascending order.
+    made: Vec<u64>,
 }
 
 impl<P> Default for Cache<P> {
     fn default() -> Self {
-        Cache(Mutex::new(State { entries: Vec::new(), misses: 0, made: BTreeSet::new() }))
+        Cache(Mutex::new(State { entries: Vec::new(), misses: 0, made: Vec::new() }))
     }
 }
 
@@ -39,10 +38,10 @@ impl<P> Cache<P> {
         {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(at) = state.entries.iter().rposition(|(h, g, _)| *h == hash && *g == graph) {
-                state.entries[at..].rotate_left(1);
-                if let Some((_, _, program)) = state.entries.last() {
-                    return Ok((Arc::clone(program), false));
-                }
+                let entry = state.entries.remove(at);
+                let program = Arc::clone(&entry.2);
+                state.entries.push(entry);
+                return Ok((program, false));
             }
         }
         // Compiled outside the lock: another thread's hit need not wait.
@@ -50,8 +49,10 @@ impl<P> Cache<P> {
         let program = Arc::new(program);
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.misses += 1;
-        if state.made.len() < MADE_MAX {
-            state.made.insert(fingerprint);
+        if state.made.len() < MADE_MAX
+            && let Err(place) = state.made.binary_search(&fingerprint)
+        {
+            state.made.insert(place, fingerprint);
         }
         if state.entries.len() >= KEPT_MAX {
             state.entries.remove(0);
@@ -67,7 +68,7 @@ impl<P> Cache<P> {
 
     /// The fingerprints of the plans that were made, in ascending order.
     pub fn made(&self) -> Vec<u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).made.iter().copied().collect()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).made.clone()
     }
 
     /// Forgets every program.

@@ -28,7 +28,7 @@ pub use verify::{Verified, Verify};
 
 use std::sync::Arc;
 
-use crate::dtype::Element;
+use crate::dtype::{DType, Element};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::{Device, HostData};
 use crate::graph::tensor::Tensor;
@@ -118,7 +118,7 @@ impl Tensor {
     /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
-        let value = self.storage::<T>("to_vec")?;
+        let value = self.storage("to_vec", T::DTYPE)?;
         Ok(self.elements(&value.to_host()?))
     }
 
@@ -150,7 +150,7 @@ impl Tensor {
     pub fn try_item<T: Element>(&self) -> Result<Option<T>> {
         let op = "try_item";
         self.single(op)?;
-        let value = self.storage::<T>(op)?;
+        let value = self.storage(op, T::DTYPE)?;
         #[cfg(feature = "gpu")]
         if let Some(buffer) = value.as_any().downcast_ref::<gpu::GpuBuffer>() {
             return Ok(buffer.gpu().try_read(op, buffer)?.and_then(|bytes| self.elements(&bytes).first().copied()));
@@ -168,12 +168,17 @@ impl Tensor {
     /// # Ok(()) }
     /// ```
     pub async fn read<T: Element>(&self) -> Result<Vec<T>> {
-        let value = self.storage::<T>("read")?;
+        Ok(self.elements(&self.fetch(T::DTYPE).await?))
+    }
+
+    /// The bytes of the elements, which are `dtype`, padded to whole words; without blocking a browser.
+    pub(crate) async fn fetch(&self, dtype: DType) -> Result<Arc<Vec<u8>>> {
+        let value = self.storage("read", dtype)?;
         #[cfg(feature = "gpu")]
         if let Some(buffer) = value.as_any().downcast_ref::<gpu::GpuBuffer>() {
-            return Ok(self.elements(&buffer.gpu().read("read", buffer).await?));
+            return buffer.gpu().read("read", buffer).await.map(Arc::new);
         }
-        Ok(self.elements(&value.to_host()?))
+        value.to_host()
     }
 
     /// This tensor on `device`: itself when it is there already, else a copy of its elements,
@@ -197,11 +202,11 @@ impl Tensor {
         }
     }
 
-    /// The computed elements, when `T` is what they are.
-    fn storage<T: Element>(&self, word: &str) -> Result<Arc<dyn crate::graph::device::Storage>> {
+    /// The computed elements, when they are `dtype`.
+    fn storage(&self, word: &str, dtype: DType) -> Result<Arc<dyn crate::graph::device::Storage>> {
         self.check()?;
-        if T::DTYPE != self.dtype() {
-            let fact = format!("the tensor is {}, not {}", self.dtype(), T::DTYPE);
+        if dtype != self.dtype() {
+            let fact = format!("the tensor is {}, not {dtype}", self.dtype());
             return Err(Error::new(ErrorKind::Operand, word, fact));
         }
         self.realize()?;

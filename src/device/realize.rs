@@ -26,13 +26,12 @@ use crate::graph::tensor::Tensor;
 /// # Ok::<(), wgrad::Error>(())
 /// ```
 pub fn realize<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<()> {
-    let mut open: Vec<Tensor> = Vec::new();
-    for x in tensors {
-        x.check()?;
-        if !x.is_realized() {
-            open.push(x.clone());
-        }
-    }
+    realize_all(tensors.into_iter().cloned().collect())
+}
+
+fn realize_all(mut open: Vec<Tensor>) -> Result<()> {
+    open.iter().try_for_each(|x| x.check().map(drop))?;
+    open.retain(|x| !x.is_realized());
     while let Some(first) = open.first() {
         let device = first.device().clone();
         let (here, rest): (Vec<_>, Vec<_>) = open.into_iter().partition(|x| *x.device() == device);

@@ -149,16 +149,17 @@ fn walk(y: &Tensor, dy: &Tensor, targets: &[&Tensor], leaves: bool) -> Walk {
         open.extend(src.iter().filter(|x| met.insert(x.0.id)).cloned());
         steps.push(Step { node, src, needed: false });
     }
-    steps.sort_unstable_by_key(|step| step.node.0.id);
-    let index: ById<usize> = steps.iter().enumerate().map(|(k, step)| (step.node.0.id, k)).collect();
-    for k in 0..steps.len() {
+    let mut order: Vec<(u64, usize)> = steps.iter().zip(0..).map(|(step, k)| (step.node.0.id, k)).collect();
+    let index: ById<usize> = order.iter().copied().collect();
+    order.sort_unstable();
+    for &(_, k) in &order {
         let needed = |x: &Tensor| index.get(&x.0.id).is_some_and(|&k| steps[k].needed);
         steps[k].needed = ids.contains(&steps[k].node.0.id) || steps[k].src.iter().any(needed);
     }
 
     let mut cotangents = ById::from_iter([(y.0.id, dy.clone())]);
     let mut found = ById::default();
-    for Step { node, src, needed } in steps.iter().rev() {
+    for Step { node, src, needed } in order.iter().rev().map(|&(_, k)| &steps[k]) {
         let Some(dy) = cotangents.remove(&node.0.id).filter(|_| *needed) else { continue };
         let wanted: Vec<bool> = src.iter().map(|x| index.get(&x.0.id).is_some_and(|&k| steps[k].needed)).collect();
         let dxs = match src.len() {

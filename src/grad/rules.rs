@@ -31,7 +31,8 @@ pub(super) fn rule(y: &Tensor, src: &[Tensor], dy: &Tensor, wanted: &[bool]) -> 
         (Op::Scalar(row), _) => {
             let spec = row.spec();
             let choice = if spec.family == Family::Choose { 1 } else { 0 };
-            let cotangents = (spec.grad)(src, y, dy).into_iter().map(Some);
+            let all: Vec<&Tensor> = src.iter().chain([y, dy]).collect();
+            let cotangents = (spec.grad)(&all).into_iter().map(Some);
             std::iter::repeat_n(None, choice).chain(cotangents).collect()
         }
         (Op::Cast, [x]) => vec![given!(x.dtype().is_float(), dy.cast(x.dtype()))],

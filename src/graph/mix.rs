@@ -3,8 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
+/// A map by keys that nobody chooses to collide.
+pub type Map<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
 /// Something for each node, by its number.
-pub type ById<V> = HashMap<u64, V, BuildHasherDefault<Mix>>;
+pub type ById<V> = Map<u64, V>;
 /// Nodes, by their number.
 pub type Ids = HashSet<u64, BuildHasherDefault<Mix>>;
 

@@ -22,7 +22,7 @@ pub mod scalar;
 pub mod tensor;
 
 pub use device::{Backend, Device, Storage};
-pub use mix::{ById, Ids, Mix};
+pub use mix::{ById, Ids, Map, Mix};
 pub use op::Op;
 pub use scalar::Scalar;
 pub use tensor::{Node, Operand, Tensor};

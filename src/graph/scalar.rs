@@ -44,9 +44,9 @@ pub struct Spec {
     pub lanes_i32: Option<Lanes>,
     /// The meaning on a block of `u32`.
     pub lanes_u32: Option<Lanes>,
-    /// Cotangents of the operands from the operands, the result and its cotangent; empty when
-    /// the derivative is zero or there is none.
-    pub grad: fn(&[Tensor], &Tensor, &Tensor) -> Vec<Tensor>,
+    /// Cotangents of the operands from the operands, the result and its cotangent, in this order;
+    /// empty when the derivative is zero or there is none.
+    pub grad: fn(&[&Tensor]) -> Vec<Tensor>,
     /// Where tests sample operands.
     pub domain: Range<f64>,
     /// Relative tolerance there, against the f64 meaning.
@@ -181,17 +181,14 @@ macro_rules! lanes {
 }
 
 macro_rules! gradient {
-    ([]) => { |_, _, _| Vec::new() };
+    ([]) => { |_| Vec::new() };
     (|$($g:ident),+| [$($ge:expr),*]) => {
-        |src, y, dy| {
-            let all: Vec<&Tensor> = src.iter().chain([y, dy]).collect();
-            match all[..] {
-                [$($g),+] => {
-                    $(let _ = $g;)+
-                    vec![$($ge),*]
-                }
-                _ => Vec::new(),
+        |all| match *all {
+            [$($g),+] => {
+                $(let _ = $g;)+
+                vec![$($ge),*]
             }
+            _ => Vec::new(),
         }
     };
 }
@@ -224,7 +221,7 @@ macro_rules! method {
         /// ```
         #[track_caller]
         pub fn $name(&self, $z: impl Operand) -> Tensor {
-            Tensor::scalar_op(Scalar::$Variant, &[self, &$z.operand(self)])
+            self.with_operand(Scalar::$Variant, &$z)
         }
     };
     ([$($doc:literal)+] $Variant:ident $name:ident($c:ident, $x:ident, $z:ident) [$eg:expr, $egx:expr, $egz:expr] $want:expr) => {
@@ -239,11 +236,7 @@ macro_rules! method {
         /// ```
         #[track_caller]
         pub fn $name(&self, $x: impl Operand, $z: impl Operand) -> Tensor {
-            // A number takes the dtype of the tensor beside it; two numbers promote each other.
-            let bare = self.cast(crate::DType::Bool);
-            let (x, z) = ($x.operand(&bare), $z.operand(&bare));
-            let (x, z) = ($x.operand(&z), $z.operand(&x));
-            Tensor::scalar_op(Scalar::$Variant, &[self, &x, &z])
+            self.with_operands(Scalar::$Variant, &$x, &$z)
         }
     };
 }
@@ -664,6 +657,22 @@ scalar_table! { $
         grad: |c, x, z, y, dy| [Tensor::scalar_op(Scalar::Where, &[c, dy, &0.0.operand(dy)]), Tensor::scalar_op(Scalar::Where, &[c, &0.0.operand(dy), dy])],
         example: [true, 1.5, 2.5] => 1.5,
         test: -3.0..3.0, 0.0,
+    }
+}
+
+impl Tensor {
+    #[track_caller]
+    fn with_operand(&self, op: Scalar, z: &dyn Operand) -> Tensor {
+        Tensor::scalar_op(op, &[self, &z.operand(self)])
+    }
+
+    #[track_caller]
+    fn with_operands(&self, op: Scalar, x: &dyn Operand, z: &dyn Operand) -> Tensor {
+        // A number takes the dtype of the tensor beside it; two numbers promote each other.
+        let bare = self.cast(crate::DType::Bool);
+        let (first, second) = (x.operand(&bare), z.operand(&bare));
+        let (x, z) = (x.operand(&second), z.operand(&first));
+        Tensor::scalar_op(op, &[self, &x, &z])
     }
 }
 

@@ -6,13 +6,11 @@
 /// The SHA-256 of `bytes`.
 pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     // Fractions of the cube and square roots of the first primes, 32 bits of them.
-    let primes: Vec<f64> =
-        (2u32..312).filter(|n| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0)).map(f64::from).collect();
-    let fraction = |x: f64| ((x - x.floor()) * 4_294_967_296.0) as u32;
+    let primes: Vec<u32> = (2..312).filter(|n| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0)).collect();
     let mut keys = [0u32; 64];
-    keys.iter_mut().zip(&primes).for_each(|(key, &p)| *key = fraction(libm::cbrt(p)));
+    keys.iter_mut().zip(&primes).for_each(|(key, &p)| *key = root(p, 3));
     let mut state = [0u32; 8];
-    state.iter_mut().zip(&primes).for_each(|(word, &p)| *word = fraction(libm::sqrt(p)));
+    state.iter_mut().zip(&primes).for_each(|(word, &p)| *word = root(p, 2));
 
     blocks(bytes, u64::to_be_bytes, |block| {
         let mut words = [0u32; 64];
@@ -38,6 +36,16 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.as_chunks_mut::<4>().0.iter_mut().zip(state).for_each(|(bytes, word)| *bytes = word.to_be_bytes());
     out
+}
+
+/// The first 32 bits of the fraction of the root of `n`, bit by bit in whole numbers.
+fn root(n: u32, degree: u32) -> u32 {
+    let scaled = u128::from(n) << (32 * degree);
+    let found = (0..37).rev().fold(0u128, |root, bit| {
+        let next = root | 1 << bit;
+        if next.pow(degree) <= scaled { next } else { root }
+    });
+    found as u32
 }
 
 /// The MD5 of `bytes`.

@@ -4,8 +4,6 @@
 
 use std::sync::Arc;
 
-use half::{bf16, f16};
-
 use crate::dtype::{DType, Element};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::tensor::Tensor;
@@ -111,28 +109,23 @@ fn each<const N: usize, T: Element>(
 /// The elements of `x`, computed and copied to the host now.
 pub(crate) fn host_bytes(x: &Tensor) -> Result<Arc<Vec<u8>>> {
     x.realize()?;
-    let gone = || Error::new(ErrorKind::Device, "save", "the elements are gone");
-    let bytes = x.value().ok_or_else(gone)?.to_host()?;
-    let n = x.numel() * x.dtype().bytes();
-    match bytes.len() == n {
-        true => Ok(bytes),
-        // Storage is padded to whole words.
-        false => bytes.get(..n).map(|bytes| Arc::new(bytes.to_vec())).ok_or_else(gone),
-    }
+    cut(x, x.value().ok_or_else(gone)?.to_host()?)
 }
 
 /// The elements of `x` without blocking a browser.
 pub(crate) async fn read_bytes(x: &Tensor) -> Result<Arc<Vec<u8>>> {
-    async fn read<T: Element>(x: &Tensor) -> Result<Arc<Vec<u8>>> {
-        Ok(Arc::new(T::to_bytes(&x.read::<T>().await?)))
+    cut(x, x.fetch(x.dtype()).await?)
+}
+
+/// `bytes` without what pads the elements of `x` to whole words.
+fn cut(x: &Tensor, bytes: Arc<Vec<u8>>) -> Result<Arc<Vec<u8>>> {
+    let n = x.numel() * x.dtype().bytes();
+    match bytes.len() == n {
+        true => Ok(bytes),
+        false => bytes.get(..n).map(|bytes| Arc::new(bytes.to_vec())).ok_or_else(gone),
     }
-    match x.dtype() {
-        DType::Bool => read::<bool>(x).await,
-        DType::U8 => read::<u8>(x).await,
-        DType::U32 => read::<u32>(x).await,
-        DType::I32 => read::<i32>(x).await,
-        DType::F16 => read::<f16>(x).await,
-        DType::BF16 => read::<bf16>(x).await,
-        DType::F32 => read::<f32>(x).await,
-    }
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::Device, "save", "the elements are gone")
 }

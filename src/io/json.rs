@@ -3,8 +3,10 @@
 //! The puller never builds more than its caller asks for. Objects keep their order and refuse a key
 //! twice; integers are exact to 128 bits. Knows no schema.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+
+use crate::io::float;
 
 /// Deepest nesting of arrays and objects.
 const DEPTH_MAX: usize = 64;
@@ -56,8 +58,8 @@ impl<'a> Reader<'a> {
     }
 
     /// An object: `f` reads the value of each key.
-    pub fn object(&mut self, mut f: impl FnMut(&mut Self, String) -> Result<(), Fault>) -> Result<(), Fault> {
-        self.sequence(b'{', b'}', |reader| {
+    pub fn object(&mut self, f: &mut dyn FnMut(&mut Self, String) -> Result<(), Fault>) -> Result<(), Fault> {
+        self.sequence(b'{', b'}', &mut |reader| {
             let key = reader.string()?;
             reader.token(b':')?;
             f(reader, key)
@@ -65,7 +67,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An array: `f` reads each value.
-    pub fn array(&mut self, f: impl FnMut(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
+    pub fn array(&mut self, f: &mut dyn FnMut(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
         self.sequence(b'[', b']', f)
     }
 
@@ -106,9 +108,9 @@ impl<'a> Reader<'a> {
     pub fn value(&mut self) -> Result<Value, Fault> {
         match self.peek() {
             Some(b'{') => {
-                let (mut fields, mut keys) = (Vec::new(), BTreeSet::new());
-                self.object(|reader, key| {
-                    if !keys.insert(key.clone()) {
+                let (mut fields, mut keys) = (Vec::new(), BTreeMap::new());
+                self.object(&mut |reader, key| {
+                    if keys.insert(key.clone(), fields.len()).is_some() {
                         return Err(reader.fault(format!("the key {key:?} comes twice")));
                     }
                     fields.push((key, reader.value()?));
@@ -118,7 +120,7 @@ impl<'a> Reader<'a> {
             }
             Some(b'[') => {
                 let mut items = Vec::new();
-                self.array(|reader| {
+                self.array(&mut |reader| {
                     items.push(reader.value()?);
                     Ok(())
                 })?;
@@ -154,7 +156,7 @@ impl<'a> Reader<'a> {
         &mut self,
         open: u8,
         close: u8,
-        mut f: impl FnMut(&mut Self) -> Result<(), Fault>,
+        f: &mut dyn FnMut(&mut Self) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         self.token(open)?;
         if self.depth == DEPTH_MAX {
@@ -237,7 +239,7 @@ impl<'a> Reader<'a> {
         }
         let text = self.text.get(start..self.at).unwrap_or("");
         let int = if float { None } else { text.parse().ok().map(Value::Int) };
-        let found = int.or_else(|| text.parse().ok().filter(|x: &f64| x.is_finite()).map(Value::Float));
+        let found = int.or_else(|| float::parse(text, float::F64).map(Value::Float));
         found.ok_or_else(|| Fault { at: start, fact: "a number beyond 64-bit floats".into() })
     }
 

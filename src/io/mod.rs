@@ -16,6 +16,7 @@
 pub(crate) mod digest;
 pub(crate) mod element;
 pub(crate) mod file;
+pub(crate) mod float;
 pub(crate) mod inflate;
 #[allow(dead_code, reason = "the run record uses the rest")]
 pub(crate) mod json;

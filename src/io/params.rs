@@ -79,6 +79,10 @@ impl Params {
     /// # Ok::<(), wgrad::Error>(())
     /// ```
     pub fn load_from(&self, file: &SafeTensors, name: impl Fn(&str) -> Option<String>) -> Result<()> {
+        self.load_named(file, &name)
+    }
+
+    fn load_named(&self, file: &SafeTensors, name: &dyn Fn(&str) -> Option<String>) -> Result<()> {
         let mut found: Vec<(Param, Tensor)> = Vec::new();
         let mut missing = Vec::new();
         for param in self.iter() {

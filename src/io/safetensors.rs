@@ -60,7 +60,9 @@ const DTYPES: &[(&str, usize, Option<Stored>)] = &[
 pub struct SafeTensors {
     source: Source,
     metadata: BTreeMap<String, String>,
-    entries: BTreeMap<String, Entry>,
+    /// By name, where in `entries`.
+    names: BTreeMap<String, usize>,
+    entries: Vec<Entry>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +113,7 @@ impl SafeTensors {
             ));
         }
         let text = source.read(op, 8, length)?;
-        let mut file = SafeTensors { source, metadata: BTreeMap::new(), entries: BTreeMap::new() };
+        let mut file = SafeTensors { source, metadata: BTreeMap::new(), names: BTreeMap::new(), entries: Vec::new() };
         match file.header(&text, 8 + length) {
             Ok(()) => Ok(file),
             Err(Fault { at, fact }) => Err(fault_at(op, file.source.name(), 8 + at as u64, fact)),
@@ -124,13 +126,13 @@ impl SafeTensors {
             return Err(Fault { at: 0, fact: "a header that begins with '{' was expected".into() });
         }
         let left = self.source.len() - base;
-        let (mut metadata, mut places) = (None, BTreeMap::new());
+        let (mut metadata, mut places, mut order) = (None, Vec::new(), Vec::new());
         let mut reader = Reader::new(text)?;
-        reader.object(|reader, name| {
+        reader.object(&mut |reader, name| {
             let at = reader.place();
             if name == METADATA {
                 let mut found = BTreeMap::new();
-                reader.object(|reader, key| {
+                reader.object(&mut |reader, key| {
                     let value = reader.string()?;
                     match found.insert(key, value) {
                         None => Ok(()),
@@ -146,26 +148,30 @@ impl SafeTensors {
                 let fact = format!("tensor {name:?}: {fact}");
                 Fault { at, fact }
             })?;
-            let start = entry.at;
-            entry.at += base;
-            if self.entries.contains_key(&name) {
+            if self.names.contains_key(&name) {
                 return Err(Fault { at, fact: format!("tensor {name:?} comes twice") });
             }
-            places.insert((start, entry.bytes, name.clone()), at);
-            self.entries.insert(name, entry);
+            // One without elements stands before the one that begins where it ends.
+            order.push((entry.at << 1 | u64::from(entry.bytes > 0), places.len()));
+            places.push((entry.at, name.clone(), at));
+            entry.at += base;
+            self.names.insert(name, self.entries.len());
+            self.entries.push(entry);
             Ok(())
         })?;
         reader.end()?;
         self.metadata = metadata.unwrap_or_default();
         // In order of their place the tensors must tile the rest of the file.
         let mut end = 0;
-        for ((start, bytes, name), at) in places {
+        order.sort_unstable();
+        for (_, k) in order {
+            let (start, ref name, at) = places[k];
             if start != end {
                 let what = if start < end { "overlaps the one before it" } else { "leaves a hole before it" };
                 let fact = format!("tensor {name:?} {what}: it begins at {start}, expected {end}");
                 return Err(Fault { at, fact });
             }
-            end = start + bytes;
+            end = start + self.entries[k].bytes;
         }
         match end == left {
             true => Ok(()),
@@ -173,9 +179,13 @@ impl SafeTensors {
         }
     }
 
+    fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(*self.names.get(name)?)
+    }
+
     /// The names, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.keys().map(String::as_str)
+        self.names.keys().map(String::as_str)
     }
 
     /// How many tensors there are.
@@ -195,7 +205,7 @@ impl SafeTensors {
 
     /// Shape and type of a tensor, without reading it.
     pub fn info(&self, name: &str) -> Option<TensorInfo> {
-        let entry = self.entries.get(name)?;
+        let entry = self.entry(name)?;
         let &(stored, _, kind) = DTYPES.get(entry.dtype)?;
         Some(TensorInfo { shape: entry.shape, stored, dtype: kind.map(Stored::dtype), bytes: entry.bytes })
     }
@@ -204,7 +214,7 @@ impl SafeTensors {
     #[track_caller]
     pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor> {
         let op = "safetensors";
-        let Some(entry) = self.entries.get(name) else {
+        let Some(entry) = self.entry(name) else {
             return Err(fault(op, self.source.name(), format!("no tensor {name:?}")));
         };
         let stored = DTYPES.get(entry.dtype).and_then(|(_, _, stored)| *stored);
@@ -226,7 +236,7 @@ impl Entry {
     fn read(reader: &mut Reader<'_>, left: u64) -> Result<Entry, Fault> {
         let start = reader.place();
         let (mut dtype, mut shape, mut range) = (None, None, None);
-        reader.object(|reader, key| {
+        reader.object(&mut |reader, key| {
             let at = reader.place();
             let fault = |fact: String| Fault { at, fact };
             let again = match key.as_str() {
@@ -237,7 +247,7 @@ impl Entry {
                 }
                 "shape" => {
                     let mut dims = Vec::new();
-                    reader.array(|reader| {
+                    reader.array(&mut |reader| {
                         let dim = reader.u64()?;
                         if dims.len() > crate::shape::RANK_MAX {
                             return Err(reader.fault("too many dimensions"));
@@ -249,7 +259,7 @@ impl Entry {
                 }
                 "data_offsets" => {
                     let (mut ends, mut n) = ([0; 2], 0);
-                    reader.array(|reader| {
+                    reader.array(&mut |reader| {
                         let value = reader.u64()?;
                         match ends.get_mut(n) {
                             Some(end) => *end = value,
@@ -359,9 +369,14 @@ impl SafeTensorsWriter {
     /// The header, and the tensors as they lie: widest elements first, so that each is aligned.
     fn arranged(self) -> Result<(Vec<u8>, Vec<(String, Tensor, Stored)>)> {
         let refuse = |fact: String| Err(Error::new(ErrorKind::Operand, "save_safetensors", fact));
-        let mut tensors = self.tensors;
-        tensors.sort_by(|(a, _, x), (b, _, z)| z.bytes().cmp(&x.bytes()).then_with(|| a.cmp(b)));
-        let mut seen = std::collections::BTreeSet::new();
+        let mut names = BTreeMap::new();
+        for (k, (name, ..)) in self.tensors.iter().enumerate() {
+            if names.insert(name.clone(), k).is_some() || name == METADATA {
+                return refuse(format!("the name {name:?} is taken"));
+            }
+        }
+        let of_width = |bytes| names.values().map(|&k| &self.tensors[k]).filter(move |(_, _, x)| x.bytes() == bytes);
+        let tensors: Vec<_> = [8, 4, 2, 1].into_iter().flat_map(of_width).cloned().collect();
         let (mut fields, mut end) = (Vec::new(), 0u64);
         if !self.metadata.is_empty() {
             let pairs: Vec<_> = self.metadata.iter().map(|(k, v)| format!("{}:{}", quoted(k), quoted(v))).collect();
@@ -369,9 +384,6 @@ impl SafeTensorsWriter {
         }
         for (name, x, stored) in &tensors {
             x.check()?;
-            if !seen.insert(name) || name == METADATA {
-                return refuse(format!("the name {name:?} is taken"));
-            }
             if *stored == Stored::I64 && !x.dtype().is_int() {
                 return refuse(format!("{name:?} is {}, and only integers are stored as i64", x.dtype()));
             }

@@ -3,8 +3,6 @@
 //! Its capacity is fixed and positions are inputs of the graph, so that every step is the same
 //! plan. Knows nothing of projections and heads beyond the shapes it is given.
 
-use std::collections::BTreeMap;
-
 use crate::device::realize::realize;
 use crate::error::Result;
 use crate::graph::device::Device;
@@ -35,9 +33,9 @@ pub struct KvCache {
     /// `len` as an input.
     start: Tensor,
     /// Keys and values `[n, heads, capacity, width]` by the path of their weight.
-    kept: BTreeMap<String, [Tensor; 2]>,
+    kept: Vec<(String, [Tensor; 2])>,
     /// What they will be, and for how many positions more.
-    fresh: BTreeMap<String, [Tensor; 2]>,
+    fresh: Vec<(String, [Tensor; 2])>,
     added: usize,
 }
 
@@ -50,8 +48,8 @@ impl KvCache {
             capacity,
             len: 0,
             start: Tensor::input(0, device),
-            kept: BTreeMap::new(),
-            fresh: BTreeMap::new(),
+            kept: Vec::new(),
+            fresh: Vec::new(),
             added: 0,
         }
     }
@@ -95,9 +93,10 @@ impl KvCache {
     pub fn advance<'a>(&mut self, results: impl IntoIterator<Item = &'a Tensor>) -> Result<()> {
         let fresh = std::mem::take(&mut self.fresh);
         let added = std::mem::take(&mut self.added);
-        let all: Vec<Tensor> = results.into_iter().cloned().chain(fresh.values().flatten().cloned()).collect();
+        let all: Vec<Tensor> =
+            results.into_iter().cloned().chain(fresh.iter().flat_map(|(_, pair)| pair).cloned()).collect();
         realize(&all)?;
-        self.kept.extend(fresh);
+        fresh.into_iter().for_each(|(path, pair)| put(&mut self.kept, path, pair));
         self.len = self.len.saturating_add(added);
         self.start = Tensor::input(self.len as i64, &self.device);
         Ok(())
@@ -114,7 +113,7 @@ impl KvCache {
     pub(super) fn extend(&mut self, path: &str, k: &Tensor, v: &Tensor) -> std::result::Result<[Tensor; 2], Tensor> {
         let t = k.dim(2);
         let (len, capacity) = (self.len, self.capacity);
-        let differs = !self.fresh.is_empty() && self.added != t && !self.fresh.contains_key(path);
+        let differs = !self.fresh.is_empty() && self.added != t && !self.fresh.iter().any(|(known, _)| known == path);
         let added = self.added;
         // The device is compared with the cache's own.
         Tensor::examine("kv_cache", &[&self.start, k, v], || {
@@ -127,8 +126,8 @@ impl KvCache {
                 false => Ok(()),
             }
         })?;
-        let grown = match self.kept.get(path) {
-            Some([keys, values]) => [keys.update_at(2, &self.start, k), values.update_at(2, &self.start, v)],
+        let grown = match self.kept.iter().find(|(known, _)| known == path) {
+            Some((_, [keys, values])) => [keys.update_at(2, &self.start, k), values.update_at(2, &self.start, v)],
             None => {
                 let zeros = Tensor::zeros([k.dim(0), k.dim(1), capacity, k.dim(3)], &self.device).cast(k.dtype());
                 [zeros.update_at(2, &self.start, k), zeros.update_at(2, &self.start, v)]
@@ -138,7 +137,7 @@ impl KvCache {
             return Err(bad.clone());
         }
         let [keys, values] = &grown;
-        self.fresh.insert(path.to_string(), [keys.detach(), values.detach()]);
+        put(&mut self.fresh, path.to_string(), [keys.detach(), values.detach()]);
         self.added = t;
         Ok(grown)
     }
@@ -148,6 +147,14 @@ impl KvCache {
     pub(super) fn mask(&self, t: usize) -> Tensor {
         let all = Tensor::arange(0, self.capacity as i64, 1, &self.device);
         self.positions(t).reshape([t, 1]).ge(&all)
+    }
+}
+
+/// Makes `pair` the keys and values of `path`.
+fn put(all: &mut Vec<(String, [Tensor; 2])>, path: String, pair: [Tensor; 2]) {
+    match all.iter_mut().find(|(known, _)| *known == path) {
+        Some((_, old)) => *old = pair,
+        None => all.push((path, pair)),
     }
 }
 

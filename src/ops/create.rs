@@ -130,7 +130,7 @@ impl Tensor {
     }
 
     #[track_caller]
-    fn from_elements<T: Element>(word: &str, data: &[T], dims: &impl Dims, device: &Device) -> Tensor {
+    fn from_elements<T: Element>(word: &str, data: &[T], dims: &dyn Dims, device: &Device) -> Tensor {
         match shape_of(dims) {
             Ok(shape) if shape.numel() == data.len() => Tensor::host(T::to_bytes(data), shape, T::DTYPE, device),
             Ok(shape) => Tensor::invalid(word, format!("{} elements for the shape {shape}", data.len()), device),
@@ -175,7 +175,7 @@ impl Tensor {
     }
 
     #[track_caller]
-    fn filled(word: &str, dims: &impl Dims, value: Number, device: &Device) -> Tensor {
+    fn filled(word: &str, dims: &dyn Dims, value: Number, device: &Device) -> Tensor {
         match shape_of(dims).and_then(|shape| in_range(value).map(|()| shape)) {
             Ok(shape) => Tensor::constant(value, shape, value.dtype(), device),
             Err(fact) => Tensor::invalid(word, fact, device),

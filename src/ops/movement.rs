@@ -17,7 +17,12 @@ impl Tensor {
     /// ```
     #[track_caller]
     pub fn reshape(&self, dims: impl Dims) -> Tensor {
-        let shape = checked!(self, "reshape", inferred(self.shape(), &dims.dims()));
+        self.under(&dims.dims())
+    }
+
+    #[track_caller]
+    fn under(&self, dims: &[isize]) -> Tensor {
+        let shape = checked!(self, "reshape", inferred(self.shape(), dims));
         self.to_shape("reshape", shape)
     }
 

@@ -336,14 +336,14 @@ impl Tensor {
     }
 
     #[track_caller]
-    fn drawn(&self, word: &str, dims: &impl Dims) -> Tensor {
+    fn drawn(&self, word: &str, dims: &dyn Dims) -> Tensor {
         let shape = checked!(self, word, shape_of(dims));
         self.random_bits(word, shape)
     }
 
     /// Uniform in `[0, 1)`: the upper 23 bits become the fraction of a number in `[1, 2)`.
     #[track_caller]
-    fn unit(&self, word: &str, dims: &impl Dims) -> Tensor {
+    fn unit(&self, word: &str, dims: &dyn Dims) -> Tensor {
         let bits = self.drawn(word, dims);
         ((bits >> 9) | 0x3f80_0000).bitcast(DType::F32) - 1.0
     }

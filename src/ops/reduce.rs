@@ -291,7 +291,7 @@ impl Tensor {
 
     /// The variance, in two passes: sums of squares less the square of the sum would cancel.
     #[track_caller]
-    fn spread(&self, word: &str, axes: &impl Axes, correction: f64) -> Tensor {
+    fn spread(&self, word: &str, axes: &dyn Axes, correction: f64) -> Tensor {
         let set = checked!(self, word, axis_set(self.shape(), axes));
         let x = self.wide();
         let away = &x - x.average(word, set, true);
@@ -300,7 +300,7 @@ impl Tensor {
     }
 
     #[track_caller]
-    fn arg(&self, word: &str, extreme: Extreme, axes: &impl Axes) -> Tensor {
+    fn arg(&self, word: &str, extreme: Extreme, axes: &dyn Axes) -> Tensor {
         let set = checked!(self, word, axis_set(self.shape(), axes));
         let (x, axis) = match (axes.axes(), set.iter().next()) {
             (None, _) => (self.to_shape(word, checked!(self, word, Shape::new(&[self.numel()]))), 0),
@@ -311,7 +311,7 @@ impl Tensor {
     }
 
     #[track_caller]
-    fn logic(&self, word: &str, kind: Reduction, axes: &impl Axes) -> Tensor {
+    fn logic(&self, word: &str, kind: Reduction, axes: &dyn Axes) -> Tensor {
         let set = checked!(self, word, axis_set(self.shape(), axes));
         if set.iter().any(|axis| self.dims()[axis] == 0) {
             let none = kind.identity(DType::Bool);

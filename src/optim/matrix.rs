@@ -77,9 +77,9 @@ impl Rule for Adafactor {
             (variance.clone(), vec![variance, states[1].clone()])
         };
         let by = g * variance.maximum(TINY * TINY).rsqrt();
-        let count = libm::sqrt(w.numel().max(1) as f64);
+        let count = (w.numel().max(1) as f64).sqrt();
         let size = ((w * w).sum(..).sqrt() / count).maximum(self.eps);
-        let rate = now.lr().minimum(now.input(1.0 / libm::sqrt(now.step as f64))) * size;
+        let rate = now.lr().minimum(now.input(1.0 / (now.step as f64).sqrt())) * size;
         let length = (&by * &by).sum(..).sqrt() / (count * self.threshold);
         (shrunk(w, now) - rate / length.maximum(1.0) * by, kept)
     }
@@ -147,7 +147,7 @@ impl Rule for Muon {
         let (by, factor) = match w.rank() {
             2 => {
                 let ratio = w.dim(0) as f64 / w.dim(1).max(1) as f64;
-                (orthogonalized(&by), libm::sqrt(ratio.max(1.0)))
+                (orthogonalized(&by), ratio.max(1.0).sqrt())
             }
             _ => (by, 1.0),
         };

@@ -110,7 +110,7 @@ macro_rules! adam {
                 let mean = &states[0] * self.beta1 + &g * (1.0 - self.beta1);
                 let square = &states[1] * self.beta2 + &g * &g * (1.0 - self.beta2);
                 // Both corrections are numbers of the host: one factor, one divisor.
-                let root = now.input(libm::sqrt(now.bias_correction(self.beta2)));
+                let root = now.input(now.bias_correction(self.beta2).sqrt());
                 let rate = now.lr() / now.input(now.bias_correction(self.beta1));
                 let w = w - rate * &mean / (square.sqrt() / root + self.eps);
                 (w, vec![mean, square])

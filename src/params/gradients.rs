@@ -1,8 +1,7 @@
 //! [`Gradients`]: what a backward pass gives, and the one run that computes a whole step.
 
-use std::collections::HashMap;
-
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph::mix::ById;
 use crate::graph::tensor::Tensor;
 use crate::params::{Param, Params};
 
@@ -125,11 +124,11 @@ impl Gradients {
 
     /// The gradients of `members`, one after another in one flat tensor.
     pub(crate) fn flat(&self, members: &[Param]) -> Result<Tensor> {
-        let by_param: HashMap<usize, &Tensor> = self.found.iter().map(|(p, g)| (p.index, g)).collect();
+        let place: ById<usize> = self.found.iter().zip(0..).map(|((p, _), k)| (p.index as u64, k)).collect();
         let mut parts = Vec::with_capacity(members.len());
         for member in members {
-            let gradient = by_param.get(&member.index).ok_or_else(|| self.missing(member))?;
-            parts.push(gradient.reshape(-1));
+            let found = place.get(&(member.index as u64)).and_then(|&k| self.found.get(k));
+            parts.push(found.ok_or_else(|| self.missing(member))?.1.reshape(-1));
         }
         Ok(Tensor::cat(&parts, 0))
     }

@@ -88,10 +88,10 @@ impl Init {
                 };
                 (0..n).map(|_| one(&mut draw)).collect()
             }
-            Init::KaimingUniform { gain } => uniform(&mut draw, gain * libm::sqrt(3.0 / fan_in)),
-            Init::KaimingNormal { gain } => normal(&mut draw, 0.0, gain / libm::sqrt(fan_in)),
-            Init::XavierUniform { gain } => uniform(&mut draw, gain * libm::sqrt(6.0 / (fan_in + fan_out))),
-            Init::XavierNormal { gain } => normal(&mut draw, 0.0, gain * libm::sqrt(2.0 / (fan_in + fan_out))),
+            Init::KaimingUniform { gain } => uniform(&mut draw, gain * (3.0 / fan_in).sqrt()),
+            Init::KaimingNormal { gain } => normal(&mut draw, 0.0, gain / fan_in.sqrt()),
+            Init::XavierUniform { gain } => uniform(&mut draw, gain * (6.0 / (fan_in + fan_out)).sqrt()),
+            Init::XavierNormal { gain } => normal(&mut draw, 0.0, gain * (2.0 / (fan_in + fan_out)).sqrt()),
             Init::Orthogonal { gain } => orthogonal(&mut draw, shape.dims(), gain),
         };
         let values: Vec<f32> = values.into_iter().map(|x| x as f32).collect();
@@ -120,7 +120,7 @@ fn orthogonal(draw: &mut Draw, dims: &[usize], gain: f64) -> Vec<f64> {
                 x.iter_mut().zip(known).for_each(|(a, b)| *a -= dot * b);
             }
         }
-        let length = libm::sqrt(x.iter().map(|a| a * a).sum());
+        let length = x.iter().map(|a| a * a).sum::<f64>().sqrt();
         if length > 1e-6 {
             x.iter_mut().for_each(|a| *a /= length);
             basis.push(x);
@@ -158,7 +158,7 @@ impl Draw {
         if let Some(x) = self.spare.take() {
             return x;
         }
-        let radius = libm::sqrt(-2.0 * libm::log(self.unit()));
+        let radius = (-2.0 * libm::log(self.unit())).sqrt();
         let angle = std::f64::consts::TAU * self.unit();
         self.spare = Some(radius * libm::sin(angle));
         radius * libm::cos(angle)

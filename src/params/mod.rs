@@ -9,7 +9,7 @@ pub mod init;
 mod pass;
 mod table;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -57,13 +57,13 @@ struct Store {
 #[derive(Default)]
 struct State {
     entries: Vec<Entry>,
-    by_path: HashMap<String, usize>,
+    by_path: BTreeMap<String, usize>,
     /// Passes begun in training: what makes each one's random numbers its own.
     passes: u64,
     /// The dtype formulas see floats in.
     compute: Option<DType>,
     /// Weights that lie one after another in one tensor.
-    slabs: HashMap<Vec<usize>, Tensor>,
+    slabs: Vec<(Vec<usize>, Tensor)>,
     live: Vec<std::sync::Weak<pass::Collected>>,
 }
 
@@ -122,8 +122,12 @@ impl Params {
     /// A path that is taken, or a shape that cannot be, makes a weight whose value is the error.
     #[track_caller]
     pub fn weight(&self, name: &str, dims: impl Dims, init: Init) -> Param {
-        let path = self.path(name);
-        let value = match shape_of(&dims) {
+        self.made(self.path(name), &dims, init)
+    }
+
+    #[track_caller]
+    fn made(&self, path: String, dims: &dyn Dims, init: Init) -> Param {
+        let value = match shape_of(dims) {
             Ok(shape) => init.tensor(&shape, self.store.seed, &path, &self.store.device),
             Err(fact) => Tensor::invalid("weight", format!("{path}: {fact}"), &self.store.device),
         };
@@ -205,10 +209,7 @@ impl Params {
     pub fn paths(&self) -> Vec<(String, Param)> {
         let state = self.store.lock();
         let named = state.by_path.iter().filter(|(path, _)| self.covers(path));
-        let mut named: Vec<_> =
-            named.map(|(path, &index)| (path.clone(), Param { store: self.store.clone(), index })).collect();
-        named.sort_by(|a, b| a.0.cmp(&b.0));
-        named
+        named.map(|(path, &index)| (path.clone(), Param { store: self.store.clone(), index })).collect()
     }
 
     /// How many cells there are.
@@ -270,6 +271,10 @@ impl Params {
 
     /// Gives cells new values, all or none; each is cast to the dtype of its cell.
     pub fn assign<'a>(&self, values: impl IntoIterator<Item = (&'a Param, Tensor)>) -> Result<()> {
+        self.assign_all(values.into_iter().collect())
+    }
+
+    fn assign_all(&self, values: Vec<(&Param, Tensor)>) -> Result<()> {
         let mut found: Vec<(usize, Tensor)> = Vec::new();
         for (param, value) in values {
             let old = param.value();
@@ -286,7 +291,7 @@ impl Params {
         }
         crate::realize(found.iter().map(|(_, value)| value))?;
         let mut state = self.store.lock();
-        state.slabs.retain(|members, _| !found.iter().any(|(index, _)| members.contains(index)));
+        state.slabs.retain(|(members, _)| !found.iter().any(|(index, _)| members.contains(index)));
         for (index, value) in found {
             let entry = &mut state.entries[index];
             entry.value = if entry.kind == Kind::Weight { value.tracked() } else { value };
@@ -297,7 +302,7 @@ impl Params {
     /// The weights `members` one after another in one flat tensor.
     pub(crate) fn flat(&self, members: &[Param]) -> Result<Tensor> {
         let key: Vec<usize> = members.iter().map(|p| p.index).collect();
-        if let Some(slab) = self.store.lock().slabs.get(&key) {
+        if let Some((_, slab)) = self.store.lock().slabs.iter().find(|(known, _)| *known == key) {
             return Ok(slab.clone());
         }
         let parts: Vec<Tensor> = members.iter().map(|p| p.value().reshape(-1)).collect();
@@ -319,8 +324,8 @@ impl Params {
             entry.value = tracked.narrow(0, start, n).reshape(entry.value.dims());
             start += n;
         }
-        state.slabs.retain(|known, _| !known.iter().any(|index| key.contains(index)));
-        state.slabs.insert(key, slab.clone());
+        state.slabs.retain(|(known, _)| !known.iter().any(|index| key.contains(index)));
+        state.slabs.push((key, slab.clone()));
     }
 
     /// What training passes collected since the last step: running statistics and their new values.

@@ -1,6 +1,5 @@
 //! Text: expressions as WGSL statements, each named once in the scope where it is first needed.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use crate::compile::index::{Atom, Lin};
@@ -42,7 +41,7 @@ pub struct Text<'k> {
     globals: String,
     body: String,
     indent: usize,
-    libs: BTreeSet<&'static str>,
+    libs: Vec<&'static str>,
     /// Expressions and index atoms that have a name, innermost scope last.
     scopes: Vec<(Vec<ExprId>, Vec<Atom>)>,
 }
@@ -66,7 +65,7 @@ impl<'k> Text<'k> {
             globals: String::new(),
             body: String::new(),
             indent: 0,
-            libs: BTreeSet::new(),
+            libs: Vec::new(),
             scopes: vec![Default::default()],
         };
         text.global("struct Meta { first: u32, inf: u32, nan: u32, fault: u32 }");
@@ -107,16 +106,14 @@ impl<'k> Text<'k> {
 
     /// Makes a file of `shaders/lib` part of the shader.
     pub fn lib(&mut self, name: &'static str) {
-        self.libs.insert(name);
+        self.libs.push(name);
     }
 
     /// The whole shader.
     pub fn finish(self) -> String {
         let mut whole = self.globals;
-        for name in &self.libs {
-            if let Some((_, source)) = LIB.iter().find(|(n, _)| n == name) {
-                whole.push_str(source);
-            }
+        for (_, source) in LIB.iter().filter(|(name, _)| self.libs.contains(name)) {
+            whole.push_str(source);
         }
         whole.push_str(&self.body);
         whole
@@ -311,7 +308,7 @@ impl<'k> Text<'k> {
                 return;
             }
             Expr::Random { key, counter } => {
-                self.libs.insert("threefry");
+                self.libs.push("threefry");
                 format!("threefry({}, {}, {})", self.value(key[0]), self.value(key[1]), self.index(counter))
             }
             Expr::Scalar { op, src } => {
@@ -328,7 +325,7 @@ impl<'k> Text<'k> {
             }
         };
         for lib in self.needs(id) {
-            self.libs.insert(lib);
+            self.libs.push(lib);
         }
         self.line(&format!("let e{id} = {text};"));
         self.named(id);
@@ -361,7 +358,7 @@ impl<'k> Text<'k> {
     pub fn scalar(&mut self, op: Scalar, src: &[String], operand: DType, result: DType) -> String {
         let spec = op.spec();
         spec.needs.iter().for_each(|lib| {
-            self.libs.insert(lib);
+            self.libs.push(lib);
         });
         let float = operand.is_float() || spec.family == Family::Choose;
         let mut text = if float { spec.wgsl } else { spec.wgsl_int }.replace("$t", wgsl_type(operand));

@@ -171,7 +171,7 @@ fn is_mixed_radix(lin: &Lin, vars: &[Var], extents: &Extents) -> bool {
     let mut digits = Vec::new();
     for (atom, c) in &lin.terms {
         match atom {
-            Atom::Var(v, _) if vars.contains(v) => digits.push((c.unsigned_abs() as u128, extents[usize::from(*v)])),
+            Atom::Var(v, _) if vars.contains(v) => digits.push((c.unsigned_abs(), extents[usize::from(*v)])),
             _ => return false,
         }
     }
@@ -179,8 +179,8 @@ fn is_mixed_radix(lin: &Lin, vars: &[Var], extents: &Extents) -> bool {
     digits.sort_unstable();
     let mut span = 0u128;
     digits.iter().all(|&(c, n)| {
-        let apart = c > span;
-        span += c * (n as u128).saturating_sub(1);
+        let apart = u128::from(c) > span;
+        span += u128::from(c) * (n as u128).saturating_sub(1);
         apart
     }) && vars.iter().all(|&v| extents[usize::from(v)] <= 1 || named(v))
 }

@@ -50,7 +50,7 @@ pub(super) struct Piece {
 
 impl Index {
     /// `lin` along `lane`; `place` says where kernel values are found.
-    pub(super) fn new(lin: &Lin, lane: Var, place: &mut impl FnMut(u32) -> Place) -> Index {
+    pub(super) fn new(lin: &Lin, lane: Var, place: &mut dyn FnMut(u32) -> Place) -> Index {
         let mut index = Index {
             constant: lin.constant,
             slow: Vec::new(),
@@ -102,7 +102,7 @@ impl Index {
     }
 
     /// Visits the places of kernel values.
-    pub(super) fn visit(&mut self, f: &mut impl FnMut(&mut Place)) {
+    pub(super) fn visit(&mut self, f: &mut dyn FnMut(&mut Place)) {
         self.values.iter_mut().for_each(|(place, _)| f(place));
         self.parts.iter_mut().for_each(|(part, _)| part.inner.visit(f));
     }

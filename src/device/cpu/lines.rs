@@ -270,6 +270,7 @@ impl Sorting {
         split(run, lines, work, |run, from, to| {
             let (keys, out) = (&run.views[self.0.keys], &run.views[self.0.out]);
             let room = || run.pool.take(n as u64 * 4);
+            let mut pairs: Vec<u64> = Vec::new();
             let (mut key, mut order, mut sorted) = (room()?, room()?, room()?);
             let (key, order, sorted) = (key.words_mut(), order.words_mut(), sorted.words_mut());
             for line in from..to {
@@ -278,10 +279,11 @@ impl Sorting {
                 let by_key = |&at: &u32| key.get(at as usize).copied().unwrap_or(u32::MAX);
                 match self.0.runs.filter(|_| merge > 0) {
                     None => {
-                        sorted.iter_mut().zip(0..).for_each(|(at, k)| *at = k);
                         // Positions settle ties, so a sort that needs no memory is stable too.
-                        let key = |at: &u32| (by_key(at), *at);
-                        sorted.chunks_mut(block.max(1)).for_each(|block| block.sort_unstable_by_key(key));
+                        pairs.clear();
+                        pairs.extend(key.iter().zip(0..).map(|(&key, at)| u64::from(key) << 32 | at));
+                        pairs.chunks_mut(block.max(1)).for_each(<[u64]>::sort_unstable);
+                        sorted.iter_mut().zip(&pairs).for_each(|(at, &pair)| *at = pair as u32);
                     }
                     Some(runs) => {
                         run.views[runs].load(start, step, order);

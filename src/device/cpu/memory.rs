@@ -5,7 +5,6 @@
 //! apart from all others is atomic, so no kernel, however wrong, reads or writes elsewhere.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,13 +34,14 @@ pub struct Usage {
     pub pooled: u64,
 }
 
-/// Buffers waiting to be used again, by capacity in words.
+/// Buffers waiting to be used again.
 #[derive(Default)]
 pub struct Pool(Mutex<Shelves>);
 
 #[derive(Default)]
 struct Shelves {
-    free: BTreeMap<usize, Vec<Vec<u32>>>,
+    /// The smallest first.
+    free: Vec<Vec<u32>>,
     usage: Usage,
 }
 
@@ -71,11 +71,7 @@ impl Pool {
         let refused = || Error::new(ErrorKind::Memory, "cpu", format!("{bytes} bytes cannot be allocated"));
         let bytes = usize::try_from(bytes).map_err(|_| refused())?;
         let size = size_class(bytes.div_ceil(4));
-        let found = {
-            let mut shelves = self.lock();
-            let capacity = shelves.free.range(size..=size.saturating_mul(2)).next().map(|(&capacity, _)| capacity);
-            capacity.and_then(|capacity| shelves.remove(capacity))
-        };
+        let found = self.lock().remove(size);
         let words = match found {
             Some(words) => words,
             None => zeros(size)
@@ -113,20 +109,25 @@ impl Pool {
         // More than was ever used at once would only be kept because sizes changed.
         if usage.live + usage.pooled + bytes <= usage.peak {
             usage.pooled += bytes;
-            shelves.free.entry(words.len()).or_default().push(words);
+            let place = shelves.place(words.len());
+            shelves.free.insert(place, words);
         }
     }
 }
 
 impl Shelves {
-    fn remove(&mut self, capacity: usize) -> Option<Vec<u32>> {
-        let shelf = self.free.get_mut(&capacity)?;
-        let words = shelf.pop();
-        if shelf.is_empty() {
-            self.free.remove(&capacity);
-        }
-        self.usage.pooled -= words.as_ref().map_or(0, |words| words.len() as u64 * 4);
-        words
+    /// Where the buffers of `size` words and more begin.
+    fn place(&self, size: usize) -> usize {
+        self.free.partition_point(|words| words.len() < size)
+    }
+
+    /// The smallest buffer of `size` words or more, unless that is a waste.
+    fn remove(&mut self, size: usize) -> Option<Vec<u32>> {
+        let place = self.place(size);
+        self.free.get(place).filter(|words| words.len() <= size.saturating_mul(2))?;
+        let words = self.free.remove(place);
+        self.usage.pooled -= words.len() as u64 * 4;
+        Some(words)
     }
 }
 

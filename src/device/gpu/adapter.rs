@@ -19,6 +19,15 @@ pub struct GpuOptions {
     pub debug: bool,
 }
 
+/// Every type of adapter.
+const BEST_FIRST: [wgpu::DeviceType; 5] = [
+    wgpu::DeviceType::DiscreteGpu,
+    wgpu::DeviceType::IntegratedGpu,
+    wgpu::DeviceType::VirtualGpu,
+    wgpu::DeviceType::Other,
+    wgpu::DeviceType::Cpu,
+];
+
 fn instance(debug: bool) -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor {
         // Their default validates even in release builds.
@@ -32,26 +41,15 @@ async fn adapters(debug: bool) -> Vec<wgpu::Adapter> {
     if wgpu::Instance::enabled_backend_features().is_empty() {
         return Vec::new();
     }
-    let mut adapters = instance(debug).enumerate_adapters(wgpu::Backends::all()).await;
-    adapters.sort_by_key(|adapter| rank(&adapter.get_info()));
-    adapters
-}
-
-/// Less is better.
-fn rank(info: &wgpu::AdapterInfo) -> usize {
-    match info.device_type {
-        wgpu::DeviceType::DiscreteGpu => 0,
-        wgpu::DeviceType::IntegratedGpu => 1,
-        wgpu::DeviceType::VirtualGpu => 2,
-        wgpu::DeviceType::Other => 3,
-        wgpu::DeviceType::Cpu => 4,
-    }
+    let found = instance(debug).enumerate_adapters(wgpu::Backends::all()).await;
+    let of_type = |kind| found.iter().filter(move |adapter| adapter.get_info().device_type == kind).cloned();
+    BEST_FIRST.into_iter().flat_map(of_type).collect()
 }
 
 async fn open(options: &GpuOptions) -> Result<Device> {
     let adapters = adapters(options.debug).await;
     let wanted = |info: &wgpu::AdapterInfo| match &options.name {
-        Some(name) => info.name.to_lowercase().contains(&name.to_lowercase()),
+        Some(name) => info.name.to_ascii_lowercase().contains(&name.to_ascii_lowercase()),
         None => options.software || info.device_type != wgpu::DeviceType::Cpu,
     };
     let Some(adapter) = adapters.iter().find(|adapter| wanted(&adapter.get_info())) else {

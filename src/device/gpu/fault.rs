@@ -4,7 +4,6 @@
 //! read-back, is cleared, and its number is looked up here. Numbers start at 1. A word whose
 //! read-back nobody waited for is not lost: the next read looks at it.
 
-use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -44,8 +43,6 @@ pub struct Late {
 struct Table {
     /// The site of number `n` is at `n - 1`.
     sites: Vec<Site>,
-    /// The first number of every list of sites that was numbered.
-    bases: HashMap<Vec<Site>, u32>,
 }
 
 impl Faults {
@@ -67,14 +64,13 @@ impl Faults {
     pub fn number(&self, sites: &[FaultSite]) -> Result<u32> {
         let sites: Vec<Site> = sites.iter().map(|site| (site.word, site.bound, site.at)).collect();
         let mut table = lock(&self.table);
-        if let Some(&base) = table.bases.get(&sites) {
-            return Ok(base);
+        let known = table.sites.windows(sites.len().max(1)).position(|window| window == sites);
+        let start = known.unwrap_or(table.sites.len());
+        if known.is_none() {
+            table.sites.extend(sites);
         }
-        let full = || Error::new(ErrorKind::Device, "gpu", "more than 2^32 places where an index may be out of range");
-        let base = u32::try_from(table.sites.len() + 1).map_err(|_| full())?;
-        table.sites.extend(&sites);
-        table.bases.insert(sites, base);
-        Ok(base)
+        let full = |_| Error::new(ErrorKind::Device, "gpu", "more than 2^32 places where an index may be out of range");
+        u32::try_from(start + 1).map_err(full)
     }
 
     /// The word, to be bound.

@@ -123,6 +123,20 @@ impl Health {
         let serial = self.now() + u64::from(verdict.is_some());
         let scopes = [Validation, OutOfMemory, Internal].map(|filter| device.push_error_scope(filter));
         let result = f();
+        self.close(scopes, device, serial, kind, op, verdict)?;
+        Ok(result)
+    }
+
+    /// The first error that `scopes` caught, innermost last.
+    fn close(
+        &self,
+        scopes: [wgpu::ErrorScopeGuard; 3],
+        device: &wgpu::Device,
+        serial: u64,
+        kind: ErrorKind,
+        op: &str,
+        verdict: Option<&Verdict>,
+    ) -> Result<()> {
         let mut found = None;
         for scope in scopes.into_iter().rev() {
             let mut scope: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(scope.pop());
@@ -138,7 +152,7 @@ impl Health {
         match found {
             Some(_) if is_lost(device) => Err(self.lost(op, "")),
             Some(error) => Err(describe(kind, op, error)),
-            None => self.check(op).map(|()| result),
+            None => self.check(op),
         }
     }
 

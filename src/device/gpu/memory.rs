@@ -5,7 +5,6 @@
 //! classes, at most an eighth larger. Knows nothing of what the bytes mean.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -51,7 +50,7 @@ pub struct Pool(Mutex<State>);
 struct State {
     /// By class, then id. The lowest id is taken first, so that a loop gets the same buffers in
     /// every turn and finds its bind groups again.
-    free: BTreeMap<(u64, u64), wgpu::Buffer>,
+    free: Vec<(u64, u64, wgpu::Buffer)>,
     used: MemoryUse,
     limit: Option<u64>,
 }
@@ -60,7 +59,7 @@ impl State {
     /// Frees pooled buffers, largest first, until no more than `bytes` are pooled.
     fn shrink(&mut self, bytes: u64) {
         while self.used.pooled_bytes > bytes
-            && let Some(((class, _), raw)) = self.free.pop_last()
+            && let Some((class, _, raw)) = self.free.pop()
         {
             self.used.pooled_bytes -= class;
             // Cached bind groups may still name it, but no one will bind it again.
@@ -69,10 +68,16 @@ impl State {
     }
 
     fn take(&mut self, class: u64) -> Option<(u64, wgpu::Buffer)> {
-        let key = *self.free.range((class, 0)..=(class, u64::MAX)).next()?.0;
-        let raw = self.free.remove(&key)?;
+        let place = self.place(class, 0);
+        self.free.get(place).filter(|(found, ..)| *found == class)?;
+        let (_, id, raw) = self.free.remove(place);
         self.used.pooled_bytes -= class;
-        Some((key.1, raw))
+        Some((id, raw))
+    }
+
+    /// Where a free buffer stands or would stand.
+    fn place(&self, class: u64, id: u64) -> usize {
+        self.free.partition_point(|other| (other.0, other.1) < (class, id))
     }
 
     /// Counts `class` bytes as live, if the limit allows.
@@ -285,7 +290,8 @@ impl Drop for GpuBuffer {
         state.used.live_bytes -= self.class;
         if !*self.pinned.get_mut() {
             state.used.pooled_bytes += self.class;
-            state.free.insert((self.class, self.id), self.raw.clone());
+            let place = state.place(self.class, self.id);
+            state.free.insert(place, (self.class, self.id, self.raw.clone()));
             // Sizes that change from run to run would otherwise fill the device with buffers nobody wants.
             let most = state.used.peak_bytes.saturating_mul(HELD_PEAKS);
             let room = most.saturating_sub(state.used.live_bytes);

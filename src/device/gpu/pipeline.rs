@@ -4,7 +4,6 @@
 //! Knows no plans.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -12,6 +11,7 @@ use crate::compile::shader::Shader;
 use crate::device::gpu::health::Verdict;
 use crate::device::gpu::{Gpu, lock, mismatch};
 use crate::error::{ErrorKind, Result};
+use crate::graph::mix::Map;
 
 /// Pipelines that are kept although no program uses them.
 const IDLE_MAX: usize = 4096;
@@ -47,7 +47,7 @@ impl Pipeline {
 
 /// The pipelines of a device.
 #[derive(Default)]
-pub struct Pipelines(Mutex<HashMap<Key, Arc<Pipeline>>>);
+pub struct Pipelines(Mutex<Map<Key, Arc<Pipeline>>>);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
@@ -85,18 +85,16 @@ impl Gpu {
     pub(super) fn pipelines(&self, shaders: &[(&str, &Shader)]) -> Result<Vec<Arc<Pipeline>>> {
         let checked = self.checked.load(Ordering::Relaxed);
         let keys: Vec<Key> = shaders.iter().map(|(_, shader)| Key::new(shader, checked)).collect();
-        let mut ready: HashMap<&Key, Arc<Pipeline>> = HashMap::new();
-        let mut missing: HashMap<&Key, &str> = HashMap::new();
-        {
+        let mut ready: Vec<Option<Arc<Pipeline>>> = {
             let known = lock(&self.pipelines.0);
-            for (key, (name, _)) in keys.iter().zip(shaders) {
-                match known.get(key) {
-                    Some(pipeline) => drop(ready.insert(key, Arc::clone(pipeline))),
-                    None => drop(missing.insert(key, name)),
-                }
+            keys.iter().map(|key| known.get(key).cloned()).collect()
+        };
+        let mut missing: Vec<(&Key, &str)> = Vec::new();
+        for ((key, (name, _)), found) in keys.iter().zip(shaders).zip(&ready) {
+            if found.is_none() && !missing.iter().any(|(other, _)| *other == key) {
+                missing.push((key, name));
             }
         }
-        let missing: Vec<(&Key, &str)> = missing.into_iter().collect();
         let made = self.compile_all(&missing)?;
         #[cfg(not(target_arch = "wasm32"))]
         if let Some(kept) = self.kept().filter(|_| !made.is_empty()) {
@@ -105,15 +103,15 @@ impl Gpu {
         {
             let mut known = lock(&self.pipelines.0);
             for ((key, _), pipeline) in missing.into_iter().zip(made) {
-                known.insert(key.clone(), Arc::clone(&pipeline));
-                ready.insert(key, pipeline);
+                let equal = keys.iter().zip(&mut ready).filter(|(other, _)| *other == key);
+                equal.for_each(|(_, place)| *place = Some(Arc::clone(&pipeline)));
+                known.insert(key.clone(), pipeline);
             }
             if known.len() > IDLE_MAX {
                 known.retain(|_, pipeline| Arc::strong_count(pipeline) > 1);
             }
         }
-        let of = |key| ready.get(key).cloned().ok_or_else(|| mismatch("gpu", "a shader was not compiled"));
-        keys.iter().map(of).collect()
+        ready.into_iter().collect::<Option<_>>().ok_or_else(|| mismatch("gpu", "a shader was not compiled"))
     }
 
     #[cfg(all(feature = "threads", not(target_arch = "wasm32")))]

@@ -244,7 +244,10 @@ impl Program {
         let buffer = |window: &Window| slots.get(window.slot).and_then(Option::as_ref);
         let ids = || launch.windows.iter().map(|window| buffer(window).map_or(0, |buffer| buffer.id()));
         match bound.iter().rposition(|known| known.ids.iter().copied().eq(ids())) {
-            Some(n) => bound[n..].rotate_left(1),
+            Some(n) => {
+                let known = bound.remove(n);
+                bound.push(known);
+            }
             None => {
                 if bound.len() >= BINDINGS_MAX {
                     bound.remove(0);
