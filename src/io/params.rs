@@ -54,7 +54,8 @@ impl Params {
     }
 
     fn load_all(&self, file: &SafeTensors) -> Result<()> {
-        let unknown: Vec<&str> = file.names().filter(|name| self.get(name).is_none()).collect();
+        let unknown = file.names().filter(|name| self.get(name).is_none()).map(str::to_string);
+        let unknown: Vec<String> = unknown.collect();
         if !unknown.is_empty() {
             return Err(wrong(format!("the file has {}, which the model has not", list(&unknown))));
         }
@@ -98,7 +99,6 @@ impl Params {
             }
         }
         if !missing.is_empty() {
-            let missing: Vec<&str> = missing.iter().map(String::as_str).collect();
             return Err(wrong(format!("the file has no {}", list(&missing))));
         }
         self.assign(found.iter().map(|(param, value)| (param, value.clone())))
@@ -106,10 +106,10 @@ impl Params {
 }
 
 /// The first few names.
-fn list(names: &[&str]) -> String {
-    let rest = names.len().saturating_sub(5);
-    let text = names.iter().take(5).copied().collect::<Vec<_>>().join(", ");
-    if rest > 0 { format!("{text} and {rest} more") } else { text }
+fn list(names: &[String]) -> String {
+    let (first, rest) = names.split_at(names.len().min(5));
+    let text = first.join(", ");
+    if rest.is_empty() { text } else { format!("{text} and {} more", rest.len()) }
 }
 
 fn wrong(fact: String) -> Error {
