@@ -6,7 +6,7 @@
 //! where they are not, the kernel cannot be built this way, and `misfit` says so.
 
 use crate::compile::graph::{Graph, Id};
-use crate::compile::index::{Lin, flatten, unflatten};
+use crate::compile::index::{Lin, flatten, reshaped, unflatten};
 use crate::compile::kernel::{Access, Buffer, Expr, ExprId, FaultSite, Kernel, Kind};
 use crate::dtype::{DType, Number};
 use crate::graph::mix::Map;
@@ -231,7 +231,7 @@ impl<'g> Express<'g> {
             }
             Op::Fence(_) | Op::Detach | Op::Tracked | Op::Block(_) => self.value(src(0), at, mask),
             Op::Reshape => {
-                let at = unflatten(src_dims(0), &flatten(dims, at));
+                let at = reshaped(dims, at, src_dims(0));
                 self.value(src(0), &at, mask)
             }
             Op::Permute(perm) => {

@@ -312,6 +312,43 @@ pub fn unflatten(dims: &[usize], flat: &Lin) -> Vec<Lin> {
     at
 }
 
+/// The indices into `to` of the element at `at` in `from`, a shape of as many elements.
+///
+/// An index that may be outside of its axis, under a mask that leaves such elements out, would not
+/// come out of a sum with others again. Where there is one, axes go over in the smallest groups that
+/// hold as many elements in both shapes, so that an axis that stays keeps its own index.
+pub fn reshaped(from: &[usize], at: &[Lin], to: &[usize]) -> Vec<Lin> {
+    let inside = |(i, n): (&Lin, &usize)| {
+        let (lo, hi) = i.range();
+        lo >= 0 && hi < *n as i64
+    };
+    if from.contains(&0) || at.iter().zip(from).all(inside) {
+        return unflatten(to, &flatten(from, at));
+    }
+    let mut found = Vec::with_capacity(to.len());
+    let (mut i, mut j) = (0, 0);
+    while let (Some(&first), Some(&other)) = (from.get(i), to.get(j)) {
+        let (begin_i, begin_j, mut n, mut m) = (i, j, first, other);
+        (i, j) = (i + 1, j + 1);
+        while n != m {
+            // The lesser product has an axis left: in the end both are the same.
+            let (product, dims, next) = if n < m { (&mut n, from, &mut i) } else { (&mut m, to, &mut j) };
+            let Some(more) = dims.get(*next) else { break };
+            *product *= more;
+            *next += 1;
+        }
+        let (group, target) = (&from[begin_i..i], &to[begin_j..j]);
+        match at.get(begin_i..i) {
+            Some([alone]) if target.len() == 1 => found.push(alone.clone()),
+            Some(at) => found.extend(unflatten(target, &flatten(group, at))),
+            None => break,
+        }
+    }
+    // What is left are axes of one element.
+    found.resize(to.len(), Lin::default());
+    found
+}
+
 impl fmt::Display for Lin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut first = true;
@@ -353,13 +390,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_axis_that_stays_keeps_its_index() {
+        let (a, y) = (Lin::var(0, 12), Lin::var(1, 16).offset(-1));
+        let at = [a.clone(), y.clone()];
+        assert_eq!(
+            reshaped(&[12, 14], &at, &[3, 1, 4, 14, 1]),
+            [a.div(4), Lin::default(), a.rem(4), y.clone(), Lin::default()]
+        );
+        assert_eq!(
+            reshaped(&[1, 12, 1, 14], &[Lin::default(), a.clone(), Lin::default(), y.clone()], &[12, 14]),
+            [a, y.clone()]
+        );
+        assert_eq!(reshaped(&[1], &[y], &[]), []);
+    }
+
+    #[test]
     fn a_reshape_there_and_back_is_nothing() {
         let o = Lin::var(0, 2 * 3 * 4 * 5);
         for dims in [vec![2, 3, 4, 5], vec![6, 20], vec![2, 60], vec![24, 5], vec![1, 120, 1], vec![2, 3, 20]] {
             let at = unflatten(&dims, &o);
             assert_eq!(flatten(&dims, &at), o, "{dims:?}");
             for other in [vec![2, 3, 4, 5], vec![6, 20], vec![10, 12], vec![8, 15]] {
-                let there = unflatten(&other, &flatten(&dims, &at));
+                let there = reshaped(&dims, &at, &other);
                 assert_eq!(flatten(&other, &there), o, "{dims:?} {other:?}");
             }
         }

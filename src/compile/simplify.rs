@@ -10,9 +10,9 @@ use crate::compile::graph::{Graph, Id, Node};
 use crate::compile::plan::Target;
 use crate::dtype::{DType, Number};
 use crate::graph::mix::{ById, Mix};
-use crate::graph::op::{CustomCall, Op, PadSpec, Reduction};
+use crate::graph::op::{CustomCall, Op, PadSpec, Perm, Reduction, WindowSpec};
 use crate::graph::scalar::Scalar;
-use crate::shape::{AxisSet, Shape};
+use crate::shape::{AxisSet, RANK_MAX, Shape};
 
 /// The simplified graph for `target`, with only what the roots need.
 pub fn simplify(graph: &Graph, target: Target) -> Graph {
@@ -125,7 +125,7 @@ impl Pass {
             }
             Op::Scan(..) => self.in_compute_dtype(node, |pass, node| pass.intern(node)),
             Op::Fold(_) if self.out.node(node.src[0]).shape.numel() == 0 => self.constant(&node, Number::Int(0)),
-            Op::Fold(_) => self.in_compute_dtype(node, |pass, node| pass.intern(node)),
+            Op::Fold(spec) => self.fold(node, &spec),
             Op::Dot => {
                 if self.out.node(node.src[0]).shape.numel() == 0 {
                     return self.constant(&node, Number::Int(0));
@@ -278,6 +278,42 @@ impl Pass {
             return self.view(node);
         }
         self.intern(node)
+    }
+
+    /// Windows that lie side by side need no sum: their elements are only put back in order, as the
+    /// gradient of most poolings is.
+    fn fold(&mut self, node: Node, spec: &WindowSpec) -> Id {
+        let x = node.src[0];
+        let Node { shape, dtype, .. } = *self.out.node(x);
+        let rank = node.shape.rank();
+        let apart = spec.size.iter().zip(&spec.stride).zip(&spec.dilation);
+        if !apart.into_iter().all(|((size, stride), dilation)| size == stride && (*dilation == 1 || *size == 1)) {
+            return self.in_compute_dtype(node, |pass, node| pass.intern(node));
+        }
+        let (mut perm, mut split, mut tiled) = (Perm([0; RANK_MAX]), Vec::with_capacity(shape.rank()), node.shape);
+        for axis in 0..rank {
+            perm.0[split.len()] = axis as u8;
+            split.push(shape.dims()[axis]);
+            if let Some(k) = spec.axes.iter().position(|&a| a == axis) {
+                perm.0[split.len()] = (rank + k) as u8;
+                split.push(spec.size[k]);
+                tiled = tiled.with(axis, shape.dims()[axis] * spec.size[k]).unwrap_or(tiled);
+            }
+        }
+        let Ok(split) = Shape::new(&split) else {
+            return self.in_compute_dtype(node, |pass, node| pass.intern(node));
+        };
+        let ordered = self.derived(&node, Op::Permute(perm), vec![x], split, dtype);
+        let whole = self.derived(&node, Op::Reshape, vec![ordered], tiled, dtype);
+        // Elements behind the last window have no gradient.
+        let hi: Vec<usize> = node.shape.dims().iter().zip(tiled.dims()).map(|(n, m)| n.saturating_sub(*m)).collect();
+        match hi.iter().all(|&n| n == 0) {
+            true => whole,
+            false => {
+                let pad = PadSpec { lo: vec![0; rank], hi, interior: vec![0; rank], fill: Number::Int(0) };
+                self.derived(&node, Op::Pad(Arc::new(pad)), vec![whole], node.shape, dtype)
+            }
+        }
     }
 
     fn reduce(&mut self, node: Node, kind: Reduction, set: AxisSet) -> Id {

@@ -49,6 +49,8 @@ pub(super) struct Builder<'k> {
     keep: bool,
     places: Vec<Option<Place>>,
     splats: Vec<Option<Place>>,
+    /// Parts of indices that depend on the lane variable alone, where a loop inside of it shares them.
+    shared: Vec<(Lin, Place)>,
     uniforms: usize,
     lanes: usize,
     passes: Vec<Pass>,
@@ -70,6 +72,7 @@ impl<'k> Builder<'k> {
             keep,
             places: vec![None; n],
             splats: vec![None; n],
+            shared: Vec::new(),
             uniforms,
             lanes,
             passes: Vec::new(),
@@ -154,7 +157,28 @@ impl<'k> Builder<'k> {
     }
 
     /// An index whose values have been computed.
-    fn ready_index(&self, lin: &Lin) -> Index {
+    fn ready_index(&mut self, lin: &Lin) -> Index {
+        let whole = self.plain_index(lin);
+        let level = 1 + self.order.iter().position(|&v| v == self.lane).unwrap_or(0);
+        if level == self.order.len() || !whole.jumps() {
+            return whole;
+        }
+        let Some((common, rest)) = Index::split(lin, self.lane) else { return whole };
+        let place = match self.shared.iter().find(|(known, _)| *known == common) {
+            Some((_, place)) => *place,
+            None => {
+                let (code, out) = (Code::Index(self.plain_index(&common)), self.new_lane());
+                self.now().levels[level].push(Instr { code, out, keep: u32::MAX });
+                self.shared.push((common, out));
+                out
+            }
+        };
+        let mut index = self.plain_index(&rest);
+        index.add_lanes(place);
+        index
+    }
+
+    fn plain_index(&self, lin: &Lin) -> Index {
         Index::new(lin, self.lane, &mut |id| self.places[id as usize].unwrap_or(Place::Uniform(0)))
     }
 

@@ -90,7 +90,8 @@ impl Panel {
         ask: impl FnOnce(&mut Builder) -> std::result::Result<(), String>,
     ) -> std::result::Result<Panel, String> {
         let (slow, lane) = if columns.1 >= 32 || columns.1 >= rows.1 { (rows, columns) } else { (columns, rows) };
-        let mut builder = Builder::new(kernel, &[O, slow.0, lane.0], lane.0, 0, false);
+        // Rows innermost: what a block of lanes has in common in all of them stands outside.
+        let mut builder = Builder::new(kernel, &[O, lane.0, slow.0], lane.0, 0, false);
         builder.pass();
         ask(&mut builder)?;
         let code = builder.finish();
@@ -114,12 +115,12 @@ impl Panel {
         frame.set_var(O, o);
         frame.run(&pass.levels[0]);
         frame.run(&pass.levels[1]);
-        for s in slow..slow_end {
-            frame.set_var(self.slow, s);
+        for l in (lane..lane_end).step_by(self.block) {
+            frame.set_var(self.lane, l);
+            frame.n = self.block.min(lane_end - l);
             frame.run(&pass.levels[2]);
-            for l in (lane..lane_end).step_by(self.block) {
-                frame.set_var(self.lane, l);
-                frame.n = self.block.min(lane_end - l);
+            for s in slow..slow_end {
+                frame.set_var(self.slow, s);
                 frame.run(&pass.levels[3]);
                 f(&mut frame, if by_rows { [s, l] } else { [l, s] });
             }

@@ -153,24 +153,65 @@ impl Index {
         for (v, c) in &self.slow {
             start = start.wrapping_add(c.wrapping_mul(frame.var(*v)));
         }
-        ramp(out, start as u32, self.step as u32);
-        for (place, c) in &self.values {
-            let c = *c as u32;
-            match place {
-                Place::Uniform(_) => {
-                    let add = frame.first(*place).wrapping_mul(c);
-                    out.iter_mut().for_each(|out| *out = out.wrapping_add(add));
-                }
-                Place::Lane(_) => {
-                    let values = frame.lanes(*place, out.len());
-                    out.iter_mut().zip(values).for_each(|(out, x)| *out = out.wrapping_add(x.wrapping_mul(c)));
-                }
+        for (part, c) in self.parts.iter().filter(|(part, _)| !part.inner.varies) {
+            start = start.wrapping_add(c.wrapping_mul(part.piece(frame, 0).value));
+        }
+        for (place, c) in self.values.iter().filter(|(place, _)| matches!(place, Place::Uniform(_))) {
+            start = start.wrapping_add(c.wrapping_mul(i64::from(frame.first(*place))));
+        }
+        let start = start as u32;
+        let mut lanes = self.values.iter().filter(|(place, _)| matches!(place, Place::Lane(_)));
+        match lanes.next() {
+            Some((place, c)) if self.step == 0 => {
+                let c = *c as u32;
+                let values = frame.lanes(*place, out.len());
+                out.iter_mut().zip(values).for_each(|(out, x)| *out = start.wrapping_add(x.wrapping_mul(c)));
+            }
+            first => {
+                ramp(out, start, self.step as u32);
+                first.into_iter().for_each(|(place, c)| add(frame, *place, *c as u32, out));
             }
         }
-        for (part, c) in &self.parts {
+        lanes.for_each(|(place, c)| add(frame, *place, *c as u32, out));
+        for (part, c) in self.parts.iter().filter(|(part, _)| part.inner.varies) {
             part.add_lanes(frame, *c as u32, out);
         }
     }
+
+    /// The part of `lin` that depends on `lane` alone, and the rest: what several rows of lanes have
+    /// in common, where that is worth a place of its own.
+    pub(super) fn split(lin: &Lin, lane: Var) -> Option<(Lin, Lin)> {
+        let alone = |atom: &Atom| match atom {
+            Atom::Var(v, _) => *v == lane,
+            Atom::Value(..) => false,
+            Atom::Div(x, _) | Atom::Mod(x, _) => {
+                let mut alone = true;
+                x.visit(&mut |atom| {
+                    alone &= !matches!(atom, Atom::Var(v, _) if *v != lane) && !matches!(atom, Atom::Value(..))
+                });
+                alone
+            }
+        };
+        let (mut common, mut rest) = (Lin::constant(0), Lin::constant(lin.constant));
+        for (atom, c) in &lin.terms {
+            let part = if alone(atom) { &mut common } else { &mut rest };
+            part.terms.push((atom.clone(), *c));
+        }
+        let worth = common.terms.iter().any(|(atom, _)| !matches!(atom, Atom::Var(..)));
+        worth.then_some((common, rest))
+    }
+
+    /// Adds a value that differs from lane to lane.
+    pub(super) fn add_lanes(&mut self, place: Place) {
+        self.values.push((place, 1));
+        (self.varies, self.jumps) = (true, true);
+    }
+}
+
+/// Adds the value at `place`, `c` times, to every lane.
+fn add(frame: &Frame, place: Place, c: u32, out: &mut [u32]) {
+    let values = frame.lanes(place, out.len());
+    out.iter_mut().zip(values).for_each(|(out, x)| *out = out.wrapping_add(x.wrapping_mul(c)));
 }
 
 impl Part {
@@ -188,10 +229,7 @@ impl Part {
 
     /// Adds this part times `c` to every lane.
     fn add_lanes(&self, frame: &Frame, c: u32, out: &mut [u32]) {
-        if !self.inner.varies {
-            let add = (self.piece(frame, 0).value as u32).wrapping_mul(c);
-            out.iter_mut().for_each(|out| *out = out.wrapping_add(add));
-        } else if self.by.count_ones() == 1 && self.by <= 1 << 31 {
+        if self.by.count_ones() == 1 && self.by <= 1 << 31 {
             // A shift or a mask rounds down whatever the sign, and vector instructions do it.
             let mut inner = vec![0; out.len()];
             self.inner.lanes(frame, &mut inner);
