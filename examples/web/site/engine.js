@@ -1,25 +1,28 @@
 // The page's end of the worker: sessions as objects whose calls are promises.
 // It knows the messages of worker.js and nothing of what is computed.
 
-const worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
+let worker = null;
 const waiting = new Map();
 let asked = 0;
 let opened = 0;
 let fault = null;
 
-worker.onmessage = ({ data }) => {
-  if ('fault' in data) return stop(data.fault);
-  const call = waiting.get(data.id);
-  if (!call) return;
-  if ('told' in data) return call.tell?.(data.told, call.name);
-  waiting.delete(data.id);
-  if ('error' in data) call.reject(new Error(data.error));
-  else call.resolve(data.value);
-};
-
-worker.onerror = (event) => {
-  stop(`the engine stopped: ${event.message ?? 'its worker could not be loaded'}; reload the page`);
-};
+/** Starts the engine of the kind of session that a page opens; a page opens one kind only. */
+function start(kind) {
+  worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: kind.toLowerCase() });
+  worker.onmessage = ({ data }) => {
+    if ('fault' in data) return stop(data.fault);
+    const call = waiting.get(data.id);
+    if (!call) return;
+    if ('told' in data) return call.tell?.(data.told, call.name);
+    waiting.delete(data.id);
+    if ('error' in data) call.reject(new Error(data.error));
+    else call.resolve(data.value);
+  };
+  worker.onerror = (event) => {
+    stop(`the engine stopped: ${event.message ?? 'its worker could not be loaded'}; reload the page`);
+  };
+}
 
 function stop(message) {
   fault = message;
@@ -44,6 +47,7 @@ function ask(message, name, tell) {
  */
 export async function open(kind, args, { tell } = {}) {
   const mine = ++opened;
+  if (!worker) start(kind);
   await ask({ call: 'open', kind, args }, 'open', tell);
   return {
     call(method, ...rest) {

@@ -1,10 +1,11 @@
 // The worker in which the engine runs, so that the page never waits for it.
-// It knows how to open a session and to pass calls on; it does not know what a call means.
+// It knows how to open a session and to pass calls on; it does not know what a call means. Its own
+// name is that of the page whose engine it loads.
 //
 // In:  { id, call: 'open', kind, args }  or  { id, call: <method>, args }
 // Out: { id, value } or { id, error }, before that any number of { id, told }; { fault } at any time
 
-const engine = import('./wgrad_web.js').then(async (module) => {
+const engine = import(`./wgrad_${self.name}.js`).then(async (module) => {
   await module.default();
   return module;
 }).catch((error) => {

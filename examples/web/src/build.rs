@@ -1,4 +1,4 @@
-//! The site's files: wasm from this crate, JavaScript glue from `wasm-bindgen`, the pages as they are.
+//! The site's files: wasm from this crate for each page, JavaScript glue from `wasm-bindgen`, the pages as they are.
 
 use std::error::Error;
 use std::ffi::OsStr;
@@ -9,29 +9,44 @@ use std::process::Command;
 /// Where this package lies.
 const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 const TARGET: &str = "wasm32-unknown-unknown";
+/// The pages that compute; each is a feature of this package.
+const PAGES: [&str; 3] = ["digits", "gpt", "speed"];
 
 /// Builds everything into `folder`, which is made anew.
 pub fn build(folder: &Path) -> Result<(), Box<dyn Error>> {
     let root = Path::new(PACKAGE).join("../..").canonicalize()?;
-    let wasm = compile(&root)?;
     let bindgen = bindgen(&root)?;
     let _ = fs::remove_dir_all(folder);
     fs::create_dir_all(folder)?;
-    run(Command::new(bindgen)
-        .args(["--target", "web", "--no-typescript", "--remove-name-section", "--remove-producers-section"])
-        .args([OsStr::new("--out-dir"), folder.as_os_str(), wasm.as_os_str()]))?;
+    for page in PAGES {
+        let wasm = compile(&root, page)?;
+        run(Command::new(&bindgen)
+            .args(["--target", "web", "--no-typescript", "--remove-name-section", "--remove-producers-section"])
+            .args(["--out-name", &format!("wgrad_{page}")])
+            .args([OsStr::new("--out-dir"), folder.as_os_str(), wasm.as_os_str()]))?;
+        let (bytes, compressed) = compress(&folder.join(format!("wgrad_{page}_bg.wasm")))?;
+        println!("{page}: {bytes} bytes of wasm, {compressed} to download");
+    }
     for entry in fs::read_dir(Path::new(PACKAGE).join("site"))? {
         let entry = entry?;
         fs::copy(entry.path(), folder.join(entry.file_name()))?;
     }
     fs::copy(root.join("data/digits.csv.gz"), folder.join("digits.csv.gz"))?;
-    let bytes = fs::metadata(folder.join("wgrad_web_bg.wasm"))?.len();
-    println!("{}: {} kB of wasm", folder.display(), bytes.div_ceil(1000));
+    println!("{}: built", folder.display());
     Ok(())
 }
 
-/// The crate as wasm. `WASM_CARGO` may name a stand-in for `cargo` that knows the target by itself.
-fn compile(root: &Path) -> Result<PathBuf, Box<dyn Error>> {
+/// Lays a gzip of the file beside it; how many bytes they have.
+fn compress(path: &Path) -> Result<(usize, usize), Box<dyn Error>> {
+    let bytes = fs::read(path)?;
+    let mut out = Vec::new();
+    zopfli::compress(zopfli::Options::default(), zopfli::Format::Gzip, &bytes[..], &mut out)?;
+    fs::write(path.with_added_extension("gz"), &out)?;
+    Ok((bytes.len(), out.len()))
+}
+
+/// The wasm of a page. `WASM_CARGO` may name a stand-in for `cargo` that knows the target by itself.
+fn compile(root: &Path, page: &str) -> Result<PathBuf, Box<dyn Error>> {
     let target = root.join("target/wasm");
     let mut cargo = match std::env::var_os("WASM_CARGO") {
         Some(stand_in) => Command::new(stand_in),
@@ -43,6 +58,7 @@ fn compile(root: &Path) -> Result<PathBuf, Box<dyn Error>> {
         cargo.env_remove(name);
     }
     cargo.args(["build", "--profile", "web", "--package", "wgrad-web", "--lib"]);
+    cargo.args(["--no-default-features", "--features", page]);
     if std::env::var_os("WASM_CARGO").is_none() {
         cargo.args(["--target", TARGET]);
     }

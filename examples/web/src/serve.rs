@@ -46,10 +46,12 @@ fn answer(folder: &Path, mut stream: TcpStream) -> std::io::Result<()> {
     let path = path.split('?').next().unwrap_or_default().trim_start_matches('/');
     let name = if path.is_empty() { "index.html" } else { path };
     // The site is one folder deep, so that no path leads out of it.
-    let body = match name.contains(['/', '\\']) || method != "GET" {
-        true => None,
-        false => fs::read(folder.join(name)).ok(),
-    };
+    let allowed = !name.contains(['/', '\\']) && method == "GET";
+    let read = |name: &str| fs::read(folder.join(name)).ok();
+    // What lies there compressed is sent so; every browser unpacks it.
+    let packed = allowed.then(|| read(&format!("{name}.gz"))).flatten();
+    let encoding = if packed.is_some() { "Content-Encoding: gzip\r\n" } else { "" };
+    let body = packed.or_else(|| allowed.then(|| read(name)).flatten());
     let (status, kind, body) = match body {
         Some(body) => {
             let extension = name.rsplit('.').next().unwrap_or_default();
@@ -61,7 +63,7 @@ fn answer(folder: &Path, mut stream: TcpStream) -> std::io::Result<()> {
     let length = body.len();
     write!(
         stream,
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nContent-Security-Policy: {POLICY}\r\n\
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{encoding}Content-Security-Policy: {POLICY}\r\n\
          X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCache-Control: no-cache\r\nConnection: close\r\n\r\n"
     )?;
     stream.write_all(&body)
