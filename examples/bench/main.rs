@@ -7,6 +7,8 @@
 //! `cargo run --release --example bench -- CASE [--device gpu|cpu]`; without a CASE it lists them.
 //! `BENCH_BUDGET_S` says for how long calls are timed (6), `BENCH_WARM_S` for how long they warm up (60).
 
+#[path = "../common/mod.rs"]
+mod common;
 mod data;
 mod models;
 
@@ -14,10 +16,9 @@ use std::time::Instant;
 
 use data::{integers, uniform};
 use models::{Forward, WINDOW};
-use wgrad::device::GpuOptions;
+use wgrad::Result;
 use wgrad::optim::{Adam, AdamW, Optimizer, Rule, Sgd};
 use wgrad::prelude::*;
-use wgrad::{ErrorKind, Result};
 
 const CASES: &str = "matmul_512 matmul_1024 matmul_tall bmm_16x256 elementwise_4m softmax layernorm sum_dim0 sum_dim1 \
     conv2d_fwd conv2d_fwdbwd train_mlp train_cnn train_gpt train_gpt_sdpa tiny_step cold_start";
@@ -39,8 +40,10 @@ fn main() -> Result<()> {
         None => Device::best(),
         Some(Some("cpu")) => Device::cpu(),
         // Software counts where a GPU is asked for by name.
-        Some(Some("gpu")) => Device::gpu_with(&GpuOptions { software: true, ..GpuOptions::default() })?,
-        Some(other) => return Err(wrong(&format!("--device {}", other.unwrap_or_default()), "known are gpu and cpu")),
+        Some(Some("gpu")) => common::gpu()?,
+        Some(other) => {
+            return Err(common::wrong(&format!("--device {}", other.unwrap_or_default()), "known are gpu and cpu"));
+        }
     };
     let Some(case) = words.first().filter(|word| CASES.split(' ').any(|case| case == *word)) else {
         println!("cases: {CASES}");
@@ -58,10 +61,6 @@ fn main() -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn wrong(what: &str, fact: &str) -> Error {
-    Error::new(ErrorKind::Operand, what, fact)
 }
 
 fn run(case: &str, d: &Device) -> Result<Option<Timed>> {

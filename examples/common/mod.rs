@@ -80,11 +80,12 @@ fn best() -> (Device, &'static str) {
 
 /// Any adapter: a real GPU before software that stands in for one.
 #[cfg(feature = "gpu")]
-fn gpu() -> Result<Device> {
+pub fn gpu() -> Result<Device> {
     Device::gpu_with(&wgrad::device::GpuOptions { software: true, ..Default::default() })
 }
 
+/// There is none without the feature.
 #[cfg(not(feature = "gpu"))]
-fn gpu() -> Result<Device> {
+pub fn gpu() -> Result<Device> {
     Err(Error::new(ErrorKind::Device, "--device gpu", "built without the feature `gpu`"))
 }
