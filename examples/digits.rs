@@ -13,8 +13,8 @@ mod model;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use model::{DigitsNet, SEED, TEST_IMAGES, images};
-use wgrad::data::{Batch, Loader};
+use model::{DigitsNet, SEED, TEST_IMAGES, images, layout};
+use wgrad::data::{Batch, Csv, Loader};
 use wgrad::prelude::*;
 use wgrad::train::{Accuracy, Confusion, Outcome, Trainer};
 
@@ -33,7 +33,7 @@ fn main() -> Result<(), Error> {
     let (epochs, folder) = (options.number("epochs", 20)?, options.text("folder").unwrap_or(FOLDER));
     let device = options.device()?;
 
-    let (train, test) = images(DIGITS.to_vec())?;
+    let (train, test) = images(&Csv::from_bytes("digits.csv.gz", DIGITS.to_vec(), layout())?)?;
     let (train, test) = (Loader::new(train, BATCH).shuffle(SEED), Loader::new(test, BATCH));
 
     let params = Params::new(&device, SEED);

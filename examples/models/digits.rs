@@ -18,9 +18,13 @@ pub const TEST_IMAGES: usize = 360;
 /// Some of the images, with their digits.
 pub type Images = Subset<Arc<TensorDataset>>;
 
-/// The images of `digits.csv.gz` to learn from, and those to test with.
-pub fn images(gzip: Vec<u8>) -> Result<(Images, Images)> {
-    let table = Csv::from_bytes("digits.csv.gz", gzip, CsvOptions { header: false, ..Default::default() })?;
+/// How the table of images is written: 64 pixels and the digit a line, and no names.
+pub fn layout() -> CsvOptions {
+    CsvOptions { header: false, ..Default::default() }
+}
+
+/// The images of the table to learn from, and those to test with.
+pub fn images(table: &Csv) -> Result<(Images, Images)> {
     let images = table.classification((0..64).map(|pixel| pixel.to_string()), "64", 10)?;
     random_split(images, table.rows().saturating_sub(TEST_IMAGES), SEED)
 }

@@ -59,17 +59,25 @@ impl Csv {
     pub fn open(path: impl AsRef<Path>, options: CsvOptions) -> Result<Csv> {
         let path = path.as_ref();
         let (bytes, hash) = read_hashed(OP, path)?;
-        Csv::read(&path.display().to_string(), bytes, options, hash)
+        let name = path.display().to_string();
+        Csv::read(&name, plain(OP, &name, bytes)?, options, hash)
     }
 
     /// Reads a table in memory, gzipped or not; errors call it `name`.
     pub fn from_bytes(name: &str, bytes: Vec<u8>, options: CsvOptions) -> Result<Csv> {
         let hash = FileHash::of(name, &bytes);
+        Csv::read(name, plain(OP, name, bytes)?, options, hash)
+    }
+
+    /// Reads a table whose text is in memory, in UTF-8; errors call it `name`. A web page that has
+    /// its browser unpack what it fetched is spared the code that does.
+    pub fn from_text(name: &str, text: impl Into<Vec<u8>>, options: CsvOptions) -> Result<Csv> {
+        let bytes = text.into();
+        let hash = FileHash::of(name, &bytes);
         Csv::read(name, bytes, options, hash)
     }
 
     fn read(name: &str, bytes: Vec<u8>, options: CsvOptions, hash: FileHash) -> Result<Csv> {
-        let bytes = plain(OP, name, bytes)?;
         if u32::try_from(bytes.len()).is_err() {
             return Err(fault(OP, name, format!("{} bytes, but a table has less than 4 GiB", bytes.len())));
         }

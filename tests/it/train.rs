@@ -10,6 +10,7 @@ use wgrad::train::{
     verify_record,
 };
 
+use crate::devices::devices;
 use crate::hostile::{Folder, replace, withstands};
 
 /// A folder of this test's own, empty.
@@ -36,9 +37,13 @@ struct Model {
 
 impl Model {
     fn new() -> Model {
-        let params = Params::new(&Device::cpu(), 7);
+        Model::on(&Device::cpu())
+    }
+
+    fn on(device: &Device) -> Model {
+        let params = Params::new(device, 7);
         let w = params.weight("w", [2, 2], Init::XavierNormal { gain: 1.0 });
-        let seen = params.buffer("seen", &Tensor::new([0], &Device::cpu()));
+        let seen = params.buffer("seen", &Tensor::new([0], device));
         Model { params, w, seen }
     }
 
@@ -105,12 +110,15 @@ fn a_run_that_was_cut_goes_on_with_the_same_bits() {
 
 #[test]
 fn evaluation_changes_nothing() {
-    let model = Model::new();
-    let mut trainer = Trainer::new(&model.params, model.adam()).metric(Accuracy::default()).quiet();
-    let before = (model.bits(), model.params.passes());
-    let (loss, metrics) = trainer.evaluate(&data(), &|batch: &Batch, pass: &Pass| model.forward(batch, pass)).unwrap();
-    assert!(loss > 0.0 && metrics[0].0 == "accuracy");
-    assert_eq!((model.bits(), model.params.passes()), before);
+    for device in devices() {
+        let model = Model::on(&device);
+        let mut trainer = Trainer::new(&model.params, model.adam()).metric(Accuracy::default()).quiet();
+        let before = (model.bits(), model.params.passes());
+        let forward = |batch: &Batch, pass: &Pass| model.forward(batch, pass);
+        let (loss, metrics) = trainer.evaluate(&data(), &forward).unwrap();
+        assert!(loss > 0.0 && metrics[0].0 == "accuracy", "{device}");
+        assert_eq!((model.bits(), model.params.passes()), before, "{device}");
+    }
 }
 
 #[test]

@@ -10,7 +10,11 @@ import { training } from './training.js';
 
 const data = fetch('./digits.csv.gz').then(async (answer) => {
   if (!answer.ok) throw new Error(`digits.csv.gz: the server answered ${answer.status}`);
-  return new Uint8Array(await answer.arrayBuffer());
+  const bytes = new Uint8Array(await answer.arrayBuffer());
+  // Some servers have it unpacked on the way.
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
+  const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
+  return new Uint8Array(await new Response(plain).arrayBuffer());
 });
 // Each opening waits for the data and reports its failure itself.
 data.catch(() => {});

@@ -1,7 +1,7 @@
 //! Handwritten digits: the network of the example `digits`, trained and asked.
 
 use wgrad::Result;
-use wgrad::data::{Batch, Dataset, Loader};
+use wgrad::data::{Batch, Csv, Dataset, Loader};
 use wgrad::nn::Module;
 use wgrad::optim::{AdamW, Optimizer};
 use wgrad::prelude::*;
@@ -11,7 +11,7 @@ use crate::learner::{Learner, Lesson};
 #[path = "../../models/digits.rs"]
 mod model;
 
-pub use model::{DigitsNet, SEED};
+pub use model::{DigitsNet, SEED, layout};
 
 /// The images, and for how long they are learnt from.
 pub struct Digits {
@@ -21,9 +21,9 @@ pub struct Digits {
 }
 
 impl Digits {
-    /// The images of `digits.csv.gz`, in batches of `batch`, each looked at `epochs` times.
-    pub fn new(gzip: Vec<u8>, batch: usize, epochs: u64) -> Result<Digits> {
-        let (train, test) = model::images(gzip)?;
+    /// The images of a table, in batches of `batch`, each looked at `epochs` times.
+    pub fn new(table: &Csv, batch: usize, epochs: u64) -> Result<Digits> {
+        let (train, test) = model::images(table)?;
         let all = test.len();
         let (train, test) = (Loader::new(train, batch).shuffle(SEED).workers(0), Loader::new(test, all).workers(0));
         let steps = epochs.saturating_mul(train.batches() as u64);
@@ -130,8 +130,8 @@ fn fingerprint(words: impl IntoIterator<Item = u32>) -> u64 {
 
 /// What the page must compute, computed on the CPU: fingerprints and the first ten losses with its
 /// own settings, as a JSON text.
-pub async fn reference(gzip: Vec<u8>) -> Result<String> {
-    let mut learner = Learner::new(Digits::new(gzip, 64, 20)?, "cpu").await?;
+pub async fn reference(table: &Csv) -> Result<String> {
+    let mut learner = Learner::new(Digits::new(table, 64, 20)?, "cpu").await?;
     let Fingerprints { bits, uniforms, weights } = learner.fingerprints().await?;
     let mut losses = Vec::new();
     for _ in 0..10 {
@@ -145,8 +145,8 @@ pub async fn reference(gzip: Vec<u8>) -> Result<String> {
 }
 
 /// The test accuracy of weights in a safetensors file, computed on the CPU.
-pub async fn accuracy(gzip: Vec<u8>, weights: Vec<u8>) -> Result<f64> {
-    let mut learner = Learner::new(Digits::new(gzip, 64, 20)?, "cpu").await?;
+pub async fn accuracy(table: &Csv, weights: Vec<u8>) -> Result<f64> {
+    let mut learner = Learner::new(Digits::new(table, 64, 20)?, "cpu").await?;
     learner.load(weights)?;
     Ok(learner.evaluate().await?.accuracy)
 }

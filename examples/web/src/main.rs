@@ -10,6 +10,7 @@ mod serve;
 
 use std::path::PathBuf;
 
+use wgrad::data::Csv;
 use wgrad_web::digits;
 
 /// The images that the page fetches.
@@ -46,11 +47,12 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
                 return Ok(());
             }
             "--reference" => {
-                println!("{}", pollster::block_on(digits::reference(DIGITS.to_vec()))?);
+                println!("{}", pollster::block_on(digits::reference(&table()?))?);
                 return Ok(());
             }
             "--check" => {
-                let accuracy = digits::accuracy(DIGITS.to_vec(), std::fs::read(value()?)?);
+                let table = table()?;
+                let accuracy = digits::accuracy(&table, std::fs::read(value()?)?);
                 println!("{:.4}", pollster::block_on(accuracy)?);
                 return Ok(());
             }
@@ -65,4 +67,8 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         build::build(&folder)?;
     }
     if serves { serve::serve(&folder, port) } else { Ok(()) }
+}
+
+fn table() -> wgrad::Result<Csv> {
+    Csv::from_bytes("digits.csv.gz", DIGITS.to_vec(), digits::layout())
 }

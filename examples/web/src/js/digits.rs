@@ -2,6 +2,7 @@
 
 use js_sys::Object;
 use wasm_bindgen::prelude::*;
+use wgrad::data::Csv;
 use wgrad::prelude::*;
 
 use super::learning::report;
@@ -17,9 +18,10 @@ learning!(Digits);
 
 #[wasm_bindgen]
 impl Digits {
-    /// A session with the images of `digits.csv.gz`.
-    pub async fn open(gzip: Vec<u8>, device: String, batch: usize, epochs: u32) -> Outcome<Digits> {
-        let lesson = digits::Digits::new(gzip, batch, epochs.into()).map_err(wrong)?;
+    /// A session with the images of `digits.csv`, which the browser unpacked.
+    pub async fn open(csv: Vec<u8>, device: String, batch: usize, epochs: u32) -> Outcome<Digits> {
+        let table = Csv::from_text("digits.csv", csv, digits::layout()).map_err(wrong)?;
+        let lesson = digits::Digits::new(&table, batch, epochs.into()).map_err(wrong)?;
         Ok(Digits(Learner::new(lesson, &device).await.map_err(wrong)?))
     }
 
