@@ -24,6 +24,9 @@ use crate::error::Result;
 const TILE_ROWS: usize = 192;
 /// Columns of a tile.
 const TILE_COLUMNS: usize = 512;
+/// Tiles that a product is cut into, if it has as many times the fewest rows.
+const TILES_MIN: usize = 4;
+const ROWS_MIN: usize = 32;
 /// Words a panel of right operands may have.
 const PANEL_WORDS: usize = 1 << 26;
 
@@ -154,7 +157,11 @@ impl Product {
         let lhs = operand(kernel, spec, spec.lhs, [(I, m), (K, k)])?;
         // A panel of left operands would be computed again for each tile of columns.
         let columns = if matches!(lhs, Operand::Computed(_)) && m > TILE_ROWS { columns.max(4096) } else { columns };
-        let tile = [even(m, TILE_ROWS), even(n.min(slab), columns)];
+        let across = batch.max(1) * n.max(1).div_ceil(columns);
+        // A product of few tiles is cut into shorter ones, so that several threads have work.
+        let rows =
+            if across * m.div_ceil(TILE_ROWS) < TILES_MIN { m.div_ceil(TILES_MIN).max(ROWS_MIN) } else { TILE_ROWS };
+        let tile = [even(m, rows), even(n.min(slab), columns)];
         let out = Out::new(kernel, spec, tile[1])?;
         Ok(Product { batch, m, n, k, dtype, lhs, rhs, out, tile, slab })
     }
