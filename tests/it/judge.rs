@@ -224,12 +224,15 @@ fn nudged(x: &Tensor, nudge: f64, salt: u64) -> Vec<f64> {
     v.into_iter().map(|x| if x.is_finite() { moved(x) } else { x }).collect()
 }
 
-/// The elements of `x` as the oracle holds them, where reading waits for nothing: natively, and of a
-/// CPU everywhere.
+/// The elements of `x` as the oracle holds them, waited for: natively, and in a browser of a CPU's.
 pub fn elements(x: &Tensor) -> Result<Values, Error> {
-    match pin!(read(x)).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(found) => found,
-        Poll::Pending => panic!("reading {x:?} waits"),
+    let mut reading = pin!(read(x));
+    loop {
+        if let Poll::Ready(found) = reading.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return found;
+        }
+        // Another thread, which waited for the device too, is about to tell.
+        std::thread::yield_now();
     }
 }
 
