@@ -6,6 +6,7 @@ use std::ops::Range;
 use wgrad::prelude::*;
 
 use crate::arrays::{Array, SHAPES, check, cpu, ints, invalid, passes_on, refused, sample};
+use crate::devices::devices;
 
 // ---- reductions
 
@@ -141,6 +142,15 @@ fn norm() {
     refused(&sample(&[2]).0.norm(0, f64::NAN), "norm", "p is NaN");
     refused(&sample(&[2]).0.norm(1, 2.0), "norm", "axis 1 is out of range");
     refused(&sample(&[0]).0.norm(0, f64::INFINITY), "norm", "no elements");
+}
+
+/// A root so high makes much of what a driver's `exp2` leaves off 1.
+#[test]
+fn norm_of_next_to_no_power() {
+    for device in devices() {
+        let y = Tensor::new([[0.5], [2.0], [1e-30], [3e38]], &device).norm(1, 1e-40);
+        assert_eq!(y.to_vec::<f32>().unwrap(), [1.0; 4], "{device}");
+    }
 }
 
 #[test]
