@@ -5,6 +5,7 @@
 //! A forward case reads one element back in every call; a training case reads the loss after some steps.
 //!
 //! `cargo run --release --example bench -- CASE [--device gpu|cpu]`; without a CASE it lists them.
+//! `BENCH_TRACE=FILE` traces one more call: a table of its kernels, and a file that Perfetto opens.
 //! `BENCH_BUDGET_S` says for how long calls are timed (6), `BENCH_WARM_S` for how long they warm up (60).
 
 #[path = "../common/mod.rs"]
@@ -71,27 +72,27 @@ fn run(case: &str, d: &Device) -> Result<Option<Timed>> {
         "matmul_tall" => product([4096, 256, 256], d),
         "bmm_16x256" => {
             let (a, b) = (uniform(&[16, 256, 256], 1, 1.0, d), uniform(&[16, 256, 256], 2, 1.0, d));
-            forward(|| a.matmul(&b), mean_abs)
+            forward(d, || a.matmul(&b), mean_abs)
         }
         "elementwise_4m" => {
             let x = uniform(&[4 << 20], 1, 4.0, d);
-            forward(|| (&x * 1.3 + 0.2).tanh() * x.sigmoid() + x.relu(), mean_abs)
+            forward(d, || (&x * 1.3 + 0.2).tanh() * x.sigmoid() + x.relu(), mean_abs)
         }
         "softmax" => {
             let x = rows();
-            forward(|| x.softmax(1), |y| 1e6 * mean(y, |y| y * y))
+            forward(d, || x.softmax(1), |y| 1e6 * mean(y, |y| y * y))
         }
         "layernorm" => {
             let (x, gamma, beta) = (rows(), uniform(&[1024], 2, 1.0, d), uniform(&[1024], 3, 1.0, d));
-            forward(|| x.layer_norm(-1, Some(&gamma), Some(&beta), 1e-5), mean_abs)
+            forward(d, || x.layer_norm(-1, Some(&gamma), Some(&beta), 1e-5), mean_abs)
         }
         "sum_dim0" | "sum_dim1" => {
             let (x, axis) = (rows(), isize::from(case.ends_with('1')));
-            forward(|| x.sum(axis), mean_abs)
+            forward(d, || x.sum(axis), mean_abs)
         }
         "conv2d_fwd" => {
             let (x, w) = (uniform(&[16, 32, 32, 32], 1, 1.0, d), uniform(&[64, 32, 3, 3], 2, 1.0, d));
-            forward(|| x.conv2d(&w, None, ConvOptions::default().padding(1)), mean_abs)
+            forward(d, || x.conv2d(&w, None, ConvOptions::default().padding(1)), mean_abs)
         }
         "conv2d_fwdbwd" => convolution_both_ways(d),
         "train_mlp" | "cold_start" => {
@@ -129,7 +130,7 @@ fn run(case: &str, d: &Device) -> Result<Option<Timed>> {
 /// The product of matrices `[m, k]` and `[k, n]`.
 fn product([m, k, n]: [usize; 3], d: &Device) -> Result<Timed> {
     let (a, b) = (uniform(&[m, k], 1, 1.0, d), uniform(&[k, n], 2, 1.0, d));
-    forward(|| a.matmul(&b), mean_abs)
+    forward(d, || a.matmul(&b), mean_abs)
 }
 
 fn mean(y: &[f32], f: impl Fn(f64) -> f64) -> f64 {
@@ -147,7 +148,7 @@ fn first(y: &Tensor) -> Result<f32> {
 }
 
 /// Times `f` with one element read back.
-fn forward(f: impl Fn() -> Tensor, check: impl Fn(&[f32]) -> f64) -> Result<Timed> {
+fn forward(d: &Device, f: impl Fn() -> Tensor, check: impl Fn(&[f32]) -> f64) -> Result<Timed> {
     let call = || -> Result<Tensor> {
         let y = f();
         first(&y)?;
@@ -158,8 +159,8 @@ fn forward(f: impl Fn() -> Tensor, check: impl Fn(&[f32]) -> f64) -> Result<Time
     let first_ms = start.elapsed().as_secs_f64() * 1e3;
     let check = check(&y.to_vec::<f32>()?);
     drop(y);
-    let (times, warmups) = time(1, || call().map(drop))?;
-    Ok(Timed { times, warmups, first_ms, check, more: String::new() })
+    let (times, warmups, more) = time(d, 1, || call().map(drop))?;
+    Ok(Timed { times, warmups, first_ms, check, more })
 }
 
 /// A convolution and the gradients of both its operands.
@@ -181,8 +182,8 @@ fn convolution_both_ways(d: &Device) -> Result<Timed> {
     let first_ms = start.elapsed().as_secs_f64() * 1e3;
     let check = mean_abs(&both[0].to_vec::<f32>()?) + mean_abs(&both[1].to_vec::<f32>()?);
     drop(both);
-    let (times, warmups) = time(1, || call().map(drop))?;
-    Ok(Timed { times, warmups, first_ms, check, more: String::new() })
+    let (times, warmups, more) = time(d, 1, || call().map(drop))?;
+    Ok(Timed { times, warmups, first_ms, check, more })
 }
 
 /// Times calls of `steps` training steps, the loss read at the end of each.
@@ -210,7 +211,7 @@ fn train<R: Rule>(
         return Ok(Timed { times: Vec::new(), warmups: 0, first_ms, check: 0.0, more: String::new() });
     }
     let mut losses = Vec::new();
-    let (times, warmups) = time(steps, || {
+    let (times, warmups, counts) = time(x.device(), steps, || {
         for _ in 1..steps {
             step()?;
         }
@@ -218,12 +219,14 @@ fn train<R: Rule>(
         Ok(())
     })?;
     let last = losses.last().copied().unwrap_or(loss0);
-    let more = format!(", \"per_step\": true, \"steps_per_iter\": {steps}, \"loss0\": {loss0}, \"loss_last\": {last}");
+    let more =
+        format!("{counts}, \"per_step\": true, \"steps_per_iter\": {steps}, \"loss0\": {loss0}, \"loss_last\": {last}");
     Ok(Timed { times, warmups, first_ms, check: losses.first().map_or(0.0, |&loss| loss.into()), more })
 }
 
-/// Milliseconds of timed calls, each divided by `per`, and how many calls warmed up.
-fn time(per: usize, mut call: impl FnMut() -> Result<()>) -> Result<(Vec<f64>, usize)> {
+/// Milliseconds of timed calls, each divided by `per`; how many calls warmed up; and what was
+/// counted for each step, as more fields of the line.
+fn time(device: &Device, per: usize, mut call: impl FnMut() -> Result<()>) -> Result<(Vec<f64>, usize, String)> {
     let seconds = |name: &str, usual: f64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(usual);
     let (warm_max, budget) = (seconds("BENCH_WARM_S", 60.0), seconds("BENCH_BUDGET_S", 6.0));
     let mut timed = || -> Result<f64> {
@@ -240,6 +243,7 @@ fn time(per: usize, mut call: impl FnMut() -> Result<()>) -> Result<(Vec<f64>, u
             break;
         }
     }
+    let before = counts();
     let (start, mut times) = (Instant::now(), Vec::new());
     while times.len() < 5 || (times.len() < 200 && start.elapsed().as_secs_f64() < budget) {
         times.push(timed()? / per as f64);
@@ -247,7 +251,27 @@ fn time(per: usize, mut call: impl FnMut() -> Result<()>) -> Result<(Vec<f64>, u
             break;
         }
     }
-    Ok((times, warmups))
+    let after = counts();
+    if let Some(file) = std::env::var_os("BENCH_TRACE") {
+        let (_, trace) = device.trace(&mut timed)?;
+        eprintln!("{trace}");
+        std::fs::write(file, trace.to_json()).map_err(|e| common::wrong("BENCH_TRACE", &e.to_string()))?;
+    }
+    let steps = (times.len() * per) as f64;
+    let names = ["dispatches", "submits", "copies", "barriers"];
+    let counts = before.zip(after).map_or_else(String::new, |(before, after)| {
+        let each = names.iter().zip(before.iter().zip(&after));
+        each.map(|(name, (b, a))| format!(", \"{name}\": {:.2}", (a - b) as f64 / steps)).collect()
+    });
+    Ok((times, warmups, counts))
+}
+
+/// Dispatches, submissions, copies and barriers so far, where a Vulkan layer writes them into the
+/// file that `BENCH_VKCOUNT` names.
+fn counts() -> Option<[u64; 4]> {
+    let file = std::fs::read(std::env::var_os("BENCH_VKCOUNT")?).ok()?;
+    let (words, _) = file.as_chunks::<8>();
+    words.get(..4)?.iter().map(|word| u64::from_le_bytes(*word)).collect::<Vec<_>>().try_into().ok()
 }
 
 /// The most memory that the process held, where the system tells.

@@ -15,6 +15,8 @@ mod memory;
 pub mod realize;
 #[cfg(feature = "gpu")]
 mod selftest;
+#[cfg(not(target_arch = "wasm32"))]
+mod trace;
 mod verify;
 
 pub use custom::{CustomKernel, CustomKernelBuilder};
@@ -24,6 +26,8 @@ pub use gpu::adapter::GpuOptions;
 #[cfg(feature = "gpu")]
 pub use gpu::interop::WgpuBuffer;
 pub use memory::MemoryUse;
+#[cfg(not(target_arch = "wasm32"))]
+pub use trace::{Trace, Traced};
 pub use verify::{Verified, Verify};
 
 use std::sync::Arc;

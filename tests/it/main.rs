@@ -53,6 +53,7 @@ mod scalars;
 mod support;
 mod tidy;
 mod torch;
+mod trace;
 mod tracking;
 mod train;
 mod wgsl;

@@ -27,7 +27,7 @@ use std::sync::{Arc, OnceLock};
 use crate::compile::compile;
 use crate::compile::graph::Graph;
 use crate::compile::kernel::Access;
-use crate::compile::plan::{Home, Limits, Plan, Target};
+use crate::compile::plan::{Home, Limits, Plan, Step, Target};
 use crate::device::cache::Cache;
 use crate::device::realize::fits;
 use crate::device::verify::Checks;
@@ -43,6 +43,8 @@ pub struct Cpu {
     pub(super) checks: Checks,
     /// Bytes a plan may need at its peak; 0 when there is no limit.
     limit: AtomicU64,
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) recorder: crate::device::trace::Recorder,
 }
 
 impl Device {
@@ -255,7 +257,8 @@ impl Cpu {
                     },
                 });
             }
-            for fault in program.run(bound, &self.pool)? {
+            let faulted = self.timed(step, || program.run(bound, &self.pool))?;
+            for fault in faulted {
                 let Some(site) = kernel.faults.get(fault) else { continue };
                 let fact = format!("index out of range for an axis of {} elements", site.bound);
                 faults.push(Error::new(ErrorKind::Index, site.word, fact).at(site.at));
@@ -277,6 +280,27 @@ impl Cpu {
         let output = |slot: &usize| places.get(*slot).and_then(|&at| shared.get(at).cloned().flatten());
         let outputs: Option<Vec<_>> = plan.outputs.iter().map(output).collect();
         Ok(Outcome { outputs: outputs.ok_or_else(|| broken("a root has no memory"))?, faults })
+    }
+}
+
+impl Cpu {
+    /// Runs a step and notes how long it took, when somebody wants to know.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn timed<R>(&self, step: &Step, run: impl FnOnce() -> R) -> R {
+        if !self.recorder.is_on() {
+            return run();
+        }
+        let start = self.recorder.now();
+        let result = run();
+        let seconds = self.recorder.now() - start;
+        let (name, bytes, flops) = (step.kernel.name.clone(), step.bytes, step.flops);
+        self.recorder.note(crate::device::Traced { name, start, seconds, bytes, flops });
+        result
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn timed<R>(&self, _: &Step, run: impl FnOnce() -> R) -> R {
+        run()
     }
 }
 

@@ -17,6 +17,8 @@ pub mod read;
 pub mod run;
 mod signal;
 pub mod slice;
+#[cfg(not(target_arch = "wasm32"))]
+mod timer;
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -61,6 +63,8 @@ pub struct Gpu {
     in_flight: Mutex<VecDeque<Flight>>,
     pace: Mutex<Pace>,
     counts: [AtomicU64; 2],
+    #[cfg(not(target_arch = "wasm32"))]
+    recorder: super::trace::Recorder,
     #[cfg(not(target_arch = "wasm32"))]
     kept: Mutex<Option<Arc<keep::Kept>>>,
 }
@@ -143,6 +147,8 @@ impl Gpu {
             in_flight: Mutex::default(),
             pace: Mutex::new(pace),
             counts: Default::default(),
+            #[cfg(not(target_arch = "wasm32"))]
+            recorder: super::trace::Recorder::default(),
             #[cfg(not(target_arch = "wasm32"))]
             kept: Mutex::default(),
         });

@@ -13,7 +13,11 @@ use crate::compile::shader::Shader;
 use crate::device::gpu::memory::GpuBuffer;
 use crate::device::gpu::pipeline::{META_BYTES, Pipeline};
 use crate::device::gpu::slice::Slice;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::device::gpu::timer::TIMED_MAX;
 use crate::device::gpu::{Gpu, lock, mismatch};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::device::trace::Traced;
 use crate::error::{ErrorKind, Result};
 
 /// Bytes from one step's `Meta` to the next: what every device accepts as a uniform's offset.
@@ -46,6 +50,9 @@ struct Launch {
     meta_offset: Option<u64>,
     raises_faults: bool,
     windows: Arc<[Window]>,
+    /// Bytes and operations, by prediction.
+    #[cfg(not(target_arch = "wasm32"))]
+    work: [u64; 2],
 }
 
 /// A range of the memory of a slot.
@@ -95,6 +102,8 @@ impl Gpu {
                 }
             }
             let windows: Arc<[Window]> = windows.into();
+            #[cfg(not(target_arch = "wasm32"))]
+            let work = [step.bytes, step.flops].map(|n| n / slices.len() as u64);
             seconds.extend(slices.iter().map(|_| step_seconds / slices.len() as f64));
             for Slice { first, grid } in slices {
                 let meta_offset = (!shader.bare).then_some(metas.len() as u64);
@@ -106,7 +115,16 @@ impl Gpu {
                 }
                 let (name, pipeline, windows) = (Arc::clone(&name), Arc::clone(&pipeline), Arc::clone(&windows));
                 let raises_faults = shader.raises_faults;
-                launches.push(Launch { name, pipeline, grid, meta_offset, raises_faults, windows });
+                launches.push(Launch {
+                    name,
+                    pipeline,
+                    grid,
+                    meta_offset,
+                    raises_faults,
+                    windows,
+                    #[cfg(not(target_arch = "wasm32"))]
+                    work,
+                });
             }
         }
         let submissions = pace.submissions(seconds);
@@ -172,23 +190,13 @@ impl Program {
         }
         for range in &self.submissions {
             let launches = self.launches.iter().zip(bound.iter_mut()).take(range.end).skip(range.start);
-            let commands = gpu.scoped(ErrorKind::Device, op, || {
-                let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                let mut current = None;
-                for (launch, bound) in launches {
-                    if current != Some(&launch.pipeline.raw) {
-                        pass.set_pipeline(&launch.pipeline.raw);
-                        current = Some(&launch.pipeline.raw);
-                    }
-                    pass.set_bind_group(0, self.bind(launch, bound, &slots)?, &[]);
-                    let [x, y, z] = launch.grid;
-                    pass.dispatch_workgroups(x, y, z);
-                }
-                drop(pass);
-                Ok(encoder.finish())
-            });
-            let submitted = commands.and_then(|commands| gpu.submit(op, Some(commands?)));
+            #[cfg(not(target_arch = "wasm32"))]
+            let submitted = match gpu.recorder().is_on() {
+                true => self.submit_timed(op, launches, &slots),
+                false => self.submit(op, launches, &slots),
+            };
+            #[cfg(target_arch = "wasm32")]
+            let submitted = self.submit(op, launches, &slots);
             if let Err(error) = submitted {
                 // The driver may have refused a bind group, and the next run shall make its own.
                 bound.iter_mut().for_each(Vec::clear);
@@ -202,6 +210,68 @@ impl Program {
             count.fetch_add(n as u64, Ordering::Relaxed);
         }
         Ok(outputs)
+    }
+
+    /// Submits launches, each with its bind groups, in one pass.
+    fn submit<'a>(
+        &self,
+        op: &str,
+        launches: impl Iterator<Item = (&'a Launch, &'a mut Vec<Bound>)>,
+        slots: &[Option<Arc<GpuBuffer>>],
+    ) -> Result<()> {
+        let gpu = &self.gpu;
+        let commands = gpu.scoped(ErrorKind::Device, op, || {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            let mut current = None;
+            for (launch, bound) in launches {
+                if current != Some(&launch.pipeline.raw) {
+                    pass.set_pipeline(&launch.pipeline.raw);
+                    current = Some(&launch.pipeline.raw);
+                }
+                pass.set_bind_group(0, self.bind(launch, bound, slots)?, &[]);
+                let [x, y, z] = launch.grid;
+                pass.dispatch_workgroups(x, y, z);
+            }
+            drop(pass);
+            Ok(encoder.finish())
+        });
+        gpu.submit(op, Some(commands??)).map(drop)
+    }
+
+    /// The same with a pass and two timestamps for each launch, which are noted.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn submit_timed<'a>(
+        &self,
+        op: &str,
+        launches: impl Iterator<Item = (&'a Launch, &'a mut Vec<Bound>)>,
+        slots: &[Option<Arc<GpuBuffer>>],
+    ) -> Result<()> {
+        let (gpu, mut launches) = (&self.gpu, launches.peekable());
+        while launches.peek().is_some() {
+            let timer = gpu.timer(op)?;
+            let mut timed = Vec::new();
+            let commands = gpu.scoped(ErrorKind::Device, op, || {
+                let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                for (launch, bound) in launches.by_ref().take(TIMED_MAX) {
+                    let mut pass = timer.pass(timed.len(), &mut encoder);
+                    pass.set_pipeline(&launch.pipeline.raw);
+                    pass.set_bind_group(0, self.bind(launch, bound, slots)?, &[]);
+                    let [x, y, z] = launch.grid;
+                    pass.dispatch_workgroups(x, y, z);
+                    drop(pass);
+                    timed.push(launch);
+                }
+                timer.finish(&mut encoder);
+                Ok(encoder.finish())
+            });
+            gpu.submit(op, Some(commands??))?;
+            for (launch, (start, seconds)) in timed.into_iter().zip(timer.seconds(gpu, op)?) {
+                let [bytes, flops] = launch.work;
+                gpu.recorder().note(Traced { name: launch.name.to_string(), start, seconds, bytes, flops });
+            }
+        }
+        Ok(())
     }
 
     /// The buffer of every slot; all of them are had before anything is recorded.
