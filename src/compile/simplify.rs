@@ -19,16 +19,37 @@ pub fn simplify(graph: &Graph, target: Target) -> Graph {
     let mut pass = Pass { out: Graph::default(), known: ById::default(), target };
     let mut new: Vec<Id> = Vec::with_capacity(graph.nodes.len());
     let needed = needed(graph, |node| definition_only(node, target));
+    let mut users: Vec<u32> = vec![0; graph.nodes.len()];
+    let sources = graph.nodes.iter().zip(&needed).filter(|(_, needed)| **needed).flat_map(|(node, _)| &node.src);
+    sources.chain(&graph.roots).for_each(|&s| users[s as usize] += 1);
     for (id, node) in graph.nodes.iter().enumerate() {
         if !needed[id] {
             new.push(0);
             continue;
         }
         let src = node.src.iter().map(|&s| new[s as usize]).collect();
-        new.push(pass.make(Node { src, ..node.clone() }));
+        let turned = product_below(graph, &users, node).and_then(|dot| pass.turned(node, new[dot as usize]));
+        new.push(turned.unwrap_or_else(|| pass.make(Node { src, ..node.clone() })));
     }
     pass.out.roots = graph.roots.iter().map(|&r| new[r as usize]).collect();
     prune(pass.out)
+}
+
+/// The product of two matrices that `node` exchanges the axes of, when nobody else uses it.
+fn product_below(graph: &Graph, users: &[u32], node: &Node) -> Option<Id> {
+    let Op::Permute(perm) = node.op else { return None };
+    if node.shape.rank() != 2 || perm.0[..2] != [1, 0] {
+        return None;
+    }
+    let mut x = node.src[0];
+    while users[x as usize] == 1 {
+        match graph.node(x).op {
+            Op::Dot => return Some(x),
+            Op::Reshape | Op::Detach | Op::Tracked => x = graph.src(x, 0),
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// Which operands of `node` the target reads: `Some(true)` only the definition, `Some(false)` all
@@ -83,6 +104,26 @@ struct Pass {
 }
 
 impl Pass {
+    /// `node`, the transpose of the product `dot`, as the product of the transposed operands the
+    /// other way round: the same sums in the same order, written where they belong.
+    fn turned(&mut self, node: &Node, dot: Id) -> Option<Id> {
+        let Node { op, src, shape, dtype, .. } = self.out.node(dot).clone();
+        let &[1, m, n] = shape.dims() else { return None };
+        if op != Op::Dot || node.shape.dims() != [n, m] || node.dtype != dtype {
+            return None;
+        }
+        let mut exchanged = Perm([0; RANK_MAX]);
+        exchanged.0[..3].copy_from_slice(&[0, 2, 1]);
+        let operands = [src[1], src[0]].map(|x| {
+            let Node { shape, dtype, .. } = *self.out.node(x);
+            let &[b, rows, columns] = shape.dims() else { return None };
+            Some(self.derived(node, Op::Permute(exchanged), vec![x], Shape::new(&[b, columns, rows]).ok()?, dtype))
+        });
+        let [Some(a), Some(b)] = operands else { return None };
+        let product = self.derived(node, Op::Dot, vec![a, b], Shape::new(&[1, n, m]).ok()?, dtype);
+        Some(self.derived(node, Op::Reshape, vec![product], node.shape, dtype))
+    }
+
     /// The number of a node that means what `node` means.
     fn make(&mut self, node: Node) -> Id {
         if node.shape.numel() == 0 && !matches!(node.op, Op::Const(_) | Op::Data) {

@@ -72,6 +72,19 @@ fn bias_and_activation_run_inside_the_product() {
 }
 
 #[test]
+fn the_transpose_of_a_product_is_a_product() {
+    let (x, w) = (data(&[8, 16]), data(&[16, 12]));
+    let (y, turned) = (x.matmul(&w), x.matmul(&w).transpose(0, 1));
+    kernels(&[&turned], 1);
+    y.realize().unwrap();
+    // The same sums in the same order.
+    assert_eq!(turned.to_vec::<f32>().unwrap(), y.transpose(0, 1).to_vec::<f32>().unwrap());
+    // Where both are wanted, the product is computed once.
+    let y = x.matmul(&w);
+    kernels(&[&y, &y.transpose(0, 1)], 2);
+}
+
+#[test]
 fn mean_and_variance_of_the_same_rows_are_one_kernel() {
     let x = data(&[8, 16]);
     kernels(&[&x.mean(-1), &x.var(-1)], 1);
