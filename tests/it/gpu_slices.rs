@@ -67,7 +67,7 @@ fn gpu_slices_have_the_bits_of_the_whole() {
     // The self-test of the products has submissions of its own.
     assert!(whole.0[1] <= 4, "{:?}", whole.0);
     // As if it took seconds, and as if it took hours.
-    for slower in [1e3, 1e6] {
+    for slower in [1e5, 1e8] {
         let Some(cut) = run(slower) else { return };
         println!("{:?} dispatches and submissions; cut: {:?}", whole.0, cut.0);
         assert!(cut.0[0] > whole.0[0] && cut.0[1] > whole.0[1], "{:?}", cut.0);
