@@ -69,7 +69,8 @@ fn plan() -> Plan {
 fn encode(criterion: &mut Criterion) {
     let device = device();
     let gpu = Gpu::of(&device).expect("a GPU");
-    let binding = |buffer| ShaderBinding { buffer, offset_bytes: 0, size_bytes: 256, writable: buffer == 2 };
+    let binding =
+        |buffer| ShaderBinding { buffer, offset_bytes: 0, size_bytes: 256, writable: buffer == 2, element_bytes: 4 };
     let shader = Shader {
         text: TEXT.into(),
         entry: "main".into(),

@@ -49,4 +49,6 @@ pub struct ShaderBinding {
     pub size_bytes: u64,
     /// Whether it is declared `read_write`.
     pub writable: bool,
+    /// Bytes of what the shader calls an element: a word, or a vector of four.
+    pub element_bytes: u64,
 }

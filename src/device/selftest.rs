@@ -17,8 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
 use crate::graph::tensor::Tensor;
 
-/// Rows, columns and depth of the products that are tried: tiles with edges, and narrow ones.
-const PRODUCTS: [[usize; 3]; 3] = [[17, 19, 9], [1, 7, 130], [65, 5, 3]];
+/// Rows, columns and depth of the products that are tried: tiles with edges, tiles of
+/// whole fours, and narrow ones.
+const PRODUCTS: [[usize; 3]; 4] = [[17, 19, 9], [12, 20, 9], [1, 7, 130], [65, 5, 3]];
 
 /// Whether `plan` runs a template.
 pub fn concerns(plan: &Plan) -> bool {

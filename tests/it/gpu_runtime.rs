@@ -44,6 +44,7 @@ fn shader(text: &str, groups: u64, sizes: &[(u64, bool)]) -> Shader {
         offset_bytes: 0,
         size_bytes,
         writable,
+        element_bytes: 4,
     };
     Shader {
         text: format!("{META}{text}"),
@@ -296,7 +297,8 @@ fn a_buffer_is_bound_as_windows() {
     let slots = vec![slot(128, Home::Leaf(0)), slot(64, Home::Output)];
     let steps = vec![step("halves", &slots, &[0, 1], vec![])];
     let mut shader = shader(ADD, 1, &[(256, false), (256, false), (256, true)]);
-    shader.bindings[1] = ShaderBinding { buffer: 0, offset_bytes: 256, size_bytes: 256, writable: false };
+    shader.bindings[1] =
+        ShaderBinding { buffer: 0, offset_bytes: 256, size_bytes: 256, writable: false, element_bytes: 4 };
     shader.bindings[2].buffer = 1;
     let program = gpu.program("test", plan(slots, steps, vec![]), &[shader]).expect("a program");
     let x: Vec<f32> = (0..128).map(|i| i as f32).collect();
@@ -318,7 +320,7 @@ fn a_bare_shader_has_its_own_grid() {
         .into(),
         entry: "go".into(),
         grid: Some([2, 3, 4]),
-        bindings: vec![ShaderBinding { buffer: 0, offset_bytes: 0, size_bytes: 96, writable: true }],
+        bindings: vec![ShaderBinding { buffer: 0, offset_bytes: 0, size_bytes: 96, writable: true, element_bytes: 4 }],
         bare: true,
         ..Shader::default()
     };

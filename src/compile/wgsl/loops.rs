@@ -3,6 +3,7 @@
 
 use crate::compile::kernel::{Dot, ExprId, FoldKind, I, J, K, Loop, Reduce, Scan, Scatter, Sort, Store};
 use crate::compile::plan::{Limits, Target};
+use crate::compile::wgsl::four::View;
 use crate::compile::wgsl::text::{Text, wgsl_type};
 use crate::dtype::DType;
 use crate::graph::op::{Extreme, Reduction, ScatterMode};
@@ -81,7 +82,7 @@ fn map(text: &mut Text<'_>, l: &Loop) -> u64 {
         text.line(&format!("if (o >= {}u) {{ return; }}", l.outer));
         let values: Vec<ExprId> = l.stores.iter().map(|s| s.value).collect();
         text.define(&values, |_| true);
-        l.stores.iter().for_each(|s| store_word(text, s));
+        store_words(text, &l.stores.iter().collect::<Vec<_>>());
     } else {
         words(text, &l.stores.iter().collect::<Vec<_>>());
         text.line(&format!("let base = ({at}) * {granule}u;"));
@@ -119,6 +120,27 @@ fn store_word(text: &mut Text<'_>, s: &Store) {
     text.line(&line);
 }
 
+/// Stores of 32-bit elements, which may be four neighbours each time.
+fn store_words(text: &mut Text<'_>, stores: &[&Store]) {
+    let mut rest = stores;
+    while let Some((first, after)) = rest.split_first() {
+        rest = match rest.split_at_checked(4) {
+            Some((four, after)) if text.view(first.buffer) == View::Wide => {
+                text.atoms(&first.index, &|_| true);
+                let values: Vec<String> = four.iter().map(|s| text.value(s.value)).collect();
+                let (b, at) = (first.buffer, text.index(&first.index.div(4)));
+                let t = wgsl_type(text.kernel.buffers[b].dtype);
+                text.line(&format!("quad_store{b}({at}, vec4<{t}>({}));", values.join(", ")));
+                after
+            }
+            _ => {
+                store_word(text, first);
+                after
+            }
+        };
+    }
+}
+
 /// A store of element `position` of a loop over `n`, gathered into words where it is packed.
 fn packed_store(text: &mut Text<'_>, s: &Store, position: &str, n: usize) {
     let dtype = text.kernel.buffers[s.buffer].dtype;
@@ -147,7 +169,7 @@ fn stores(text: &mut Text<'_>, l: &Loop, stage_of: Vec<usize>, stages: usize, sh
     if shared && !rows.is_empty() {
         text.open("if (local == 0u) {");
     }
-    rows.iter().for_each(|s| store_word(text, s));
+    store_words(text, &rows);
     if shared && !rows.is_empty() {
         text.close("}");
     }
@@ -166,7 +188,10 @@ fn stores(text: &mut Text<'_>, l: &Loop, stage_of: Vec<usize>, stages: usize, sh
     }
     let values: Vec<ExprId> = elements.iter().map(|s| s.value).collect();
     text.define(&values, |_| true);
-    elements.iter().for_each(|s| packed_store(text, s, "i", l.inner));
+    match granule {
+        1 => store_words(text, &elements),
+        _ => elements.iter().for_each(|s| packed_store(text, s, "i", l.inner)),
+    }
     text.close("}");
     if granule > 1 {
         text.close("}");
@@ -308,9 +333,14 @@ fn combine(text: &mut Text<'_>, here: &[(usize, &Reduce)], lanes: u64) {
     }
 }
 
+/// Whether a product is computed in tiles of 8 rows and 8 columns.
+pub fn is_tiled(d: &Dot) -> bool {
+    d.m >= 6 && d.n >= 6
+}
+
 /// A product: a template of `shaders/` with loaders and stores written from the expressions.
 pub fn dot(text: &mut Text<'_>, d: &Dot, limits: &Limits) -> u64 {
-    let tiled = d.m >= 6 && d.n >= 6;
+    let tiled = is_tiled(d);
     let t = wgsl_type(d.dtype);
     let (width, height) = match (tiled, limits.target) {
         (true, Target::Gpu) => (8, 8),
@@ -326,35 +356,11 @@ pub fn dot(text: &mut Text<'_>, d: &Dot, limits: &Limits) -> u64 {
     text.global("fn zero() -> u32 { return meta_.inf & 1u; }");
     text.global(&format!("fn depth() -> u32 {{ return {}u + zero(); }}", d.k));
     text.global("fn first_group() -> u32 { return meta_.first; }");
-    let guard = |text: &mut Text<'_>, v: &str, n: usize, value: &str| {
-        if tiled && !n.is_multiple_of(8) {
-            text.line(&format!("if ({v} >= {n}u) {{ return{value}; }}"));
-        }
-    };
-    text.open(&format!("fn lhs(o: u32, i: u32, k: u32) -> {t} {{"));
-    guard(text, "i", d.m, &format!(" {t}()"));
-    text.define(&[d.lhs], |_| true);
-    let value = text.value(d.lhs);
-    text.line(&format!("return {value};"));
-    text.close("}");
-    text.open(&format!("fn rhs(o: u32, k: u32, j: u32) -> {t} {{"));
-    guard(text, "j", d.n, &format!(" {t}()"));
-    text.define(&[d.rhs], |_| true);
-    let value = text.value(d.rhs);
-    text.line(&format!("return {value};"));
-    text.close("}");
-    if tiled {
-        text.line(&format!(
-            "fn rhs4(o: u32, k: u32, j: u32) -> vec4<{t}> {{ return vec4<{t}>(rhs(o, k, j), rhs(o, k, j + 1u), rhs(o, k, j + 2u), rhs(o, k, j + 3u)); }}"
-        ));
-    }
-    text.open(&format!("fn store(o: u32, i: u32, j: u32, r0: {t}) {{"));
-    guard(text, "i", d.m, "");
-    guard(text, "j", d.n, "");
-    let values: Vec<ExprId> = d.stores.iter().map(|s| s.value).collect();
-    text.define(&values, |_| true);
-    d.stores.iter().for_each(|s| store_word(text, s));
-    text.close("}");
+    let [rows, columns] = text.four.map_or([None; 2], |four| four.operands);
+    operand(text, "lhs", ["i", "k"], d.lhs, rows, (tiled, t, d.m));
+    operand(text, "rhs", ["k", "j"], d.rhs, columns, (tiled, t, d.n));
+    let in_fours = text.four.is_some_and(|four| four.stores);
+    product_stores(text, d, in_fours, (tiled, t));
     let template = match tiled {
         true => include_str!("../../../shaders/matmul.wgsl"),
         false => include_str!("../../../shaders/matvec.wgsl"),
@@ -364,6 +370,80 @@ pub fn dot(text: &mut Text<'_>, d: &Dot, limits: &Limits) -> u64 {
     match tiled {
         true => (d.batch * d.m.div_ceil(8 * height) * d.n.div_ceil(8 * width)) as u64,
         false => ((d.batch * d.m * d.n) as u64).div_ceil(64),
+    }
+}
+
+/// The loader of an operand: of one element, or for tiles of four neighbours, which are `n` along the
+/// axis that tiles go over.
+fn operand(
+    text: &mut Text<'_>,
+    name: &str,
+    [a, b]: [&str; 2],
+    one: ExprId,
+    four: Option<[ExprId; 4]>,
+    (tiled, t, n): (bool, &str, usize),
+) {
+    let tile = if a == "k" { b } else { a };
+    let edge = |text: &mut Text<'_>, whole: usize, result: &str| {
+        if tiled && !n.is_multiple_of(8) {
+            text.line(&format!("if ({tile} >= {whole}u) {{ return {result}(); }}"));
+        }
+    };
+    if let Some(four) = four {
+        text.open(&format!("fn {name}_four(o: u32, {a}: u32, {b}: u32) -> vec4<{t}> {{"));
+        edge(text, n / 4, &format!("vec4<{t}>"));
+        text.define(&four, |_| true);
+        let values = four.map(|id| text.value(id)).join(", ");
+        text.line(&format!("return vec4<{t}>({values});"));
+        return text.close("}");
+    }
+    text.open(&format!("fn {name}(o: u32, {a}: u32, {b}: u32) -> {t} {{"));
+    edge(text, n, t);
+    text.define(&[one], |_| true);
+    let value = text.value(one);
+    text.line(&format!("return {value};"));
+    text.close("}");
+    if tiled {
+        let at = |k: u32| {
+            let [a, b] = [a, b].map(|v| if v == tile { format!("4u * {v} + {k}u") } else { v.into() });
+            format!("{name}(o, {a}, {b})")
+        };
+        let values = [0, 1, 2, 3].map(at).join(", ");
+        text.line(&format!(
+            "fn {name}_four(o: u32, {a}: u32, {b}: u32) -> vec4<{t}> {{ return vec4<{t}>({values}); }}"
+        ));
+    }
+}
+
+/// What is stored of a product: at one element, or for tiles at four columns.
+fn product_stores(text: &mut Text<'_>, d: &Dot, four: bool, (tiled, t): (bool, &str)) {
+    let edge = |text: &mut Text<'_>, v: &str, n: usize, whole: usize| {
+        if tiled && !n.is_multiple_of(8) {
+            text.line(&format!("if ({v} >= {whole}u) {{ return; }}"));
+        }
+    };
+    let values: Vec<ExprId> = d.stores.iter().map(|s| s.value).collect();
+    let stores: Vec<&Store> = d.stores.iter().collect();
+    if four {
+        text.open(&format!("fn store_four(o: u32, i: u32, j: u32, r: vec4<{t}>) {{"));
+        edge(text, "i", d.m, d.m);
+        edge(text, "j", d.n, d.n / 4);
+        text.line("let r0 = r.x; let r1 = r.y; let r2 = r.z; let r3 = r.w;");
+        text.define(&values, |_| true);
+        store_words(text, &stores);
+        return text.close("}");
+    }
+    text.open(&format!("fn store(o: u32, i: u32, j: u32, r0: {t}) {{"));
+    edge(text, "i", d.m, d.m);
+    edge(text, "j", d.n, d.n);
+    text.define(&values, |_| true);
+    stores.iter().for_each(|s| store_word(text, s));
+    text.close("}");
+    if tiled {
+        text.open(&format!("fn store_four(o: u32, i: u32, j: u32, r: vec4<{t}>) {{"));
+        // In a loop, because what is stored may be long, and drivers inline every copy of it.
+        text.line("for (var k = 0u; k < 4u + zero(); k++) { store(o, i, 4u * j + k, r[k]); }");
+        text.close("}");
     }
 }
 

@@ -5,6 +5,8 @@
 //! expressions, `loops` the loops of generated kernels, and templates of `shaders/` get their
 //! parameter block filled in. Pure: a kernel and limits in, text out.
 
+mod base;
+mod four;
 mod loops;
 mod text;
 
@@ -12,6 +14,7 @@ use crate::compile::kernel::{Access, Kernel, Kind};
 use crate::compile::plan::Limits;
 use crate::compile::shader::{Shader, ShaderBinding};
 use crate::dtype::DType;
+use four::View;
 use text::Text;
 
 /// The shader of `kernel` within `limits`.
@@ -22,6 +25,7 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
             offset_bytes: 0,
             size_bytes: (b.numel as u64 * b.dtype.bytes() as u64).next_multiple_of(4).max(4),
             writable: b.access != Access::Read,
+            element_bytes: 4,
         });
         return Shader {
             text: spec.wgsl.clone(),
@@ -34,8 +38,11 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
             bare: true,
         };
     }
-    let mut text = Text::new(kernel);
-    let bindings = buffers(&mut text, kernel, limits);
+    let (kernel, starts) = base::rebase(kernel, limits);
+    let four = four::four(&kernel, limits);
+    let kernel = four.as_ref().map_or(&kernel, |four| &four.kernel);
+    let mut text = Text::new(kernel, four.as_ref());
+    let bindings = buffers(&mut text, kernel, &starts, limits);
     let groups = match &kernel.kind {
         Kind::Loop(l) => loops::looped(&mut text, l, limits),
         Kind::Dot(d) => loops::dot(&mut text, d, limits),
@@ -57,7 +64,7 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
 }
 
 /// Declares the buffers' windows and their load and store functions.
-fn buffers(text: &mut Text<'_>, kernel: &Kernel, limits: &Limits) -> Vec<ShaderBinding> {
+fn buffers(text: &mut Text<'_>, kernel: &Kernel, starts: &[u64], limits: &Limits) -> Vec<ShaderBinding> {
     let window_bytes = (limits.binding_bytes_max & !255).max(256);
     let mut bindings = Vec::new();
     let mut number = 1 + u32::from(!kernel.faults.is_empty());
@@ -67,16 +74,31 @@ fn buffers(text: &mut Text<'_>, kernel: &Kernel, limits: &Limits) -> Vec<ShaderB
         let writable = buffer.access != Access::Read;
         let packed = buffer.dtype.bytes() < 4;
         let word = if packed { "u32" } else { text::wgsl_type(buffer.dtype) };
+        let binding = |w: u64, element_bytes| ShaderBinding {
+            buffer: k,
+            offset_bytes: starts[k] + w * window_bytes,
+            size_bytes: window_bytes.min(bytes - w * window_bytes),
+            writable,
+            element_bytes,
+        };
         let mode = if writable { "read_write" } else { "read" };
+        let view = text.view(k);
+        if view != View::Single {
+            text.global(&format!("@group(0) @binding({number}) var<storage, {mode}> q{k}: array<vec4<{word}>>;"));
+            text.global(&match writable {
+                true => format!("fn quad_store{k}(n: u32, quad: vec4<{word}>) {{ q{k}[n] = quad; }}"),
+                false => format!("fn quad{k}(n: u32) -> vec4<{word}> {{ return q{k}[n]; }}"),
+            });
+            number += 1;
+            bindings.push(binding(0, 16));
+        }
+        if view == View::Wide {
+            continue;
+        }
         for w in 0..n_windows {
             text.global(&format!("@group(0) @binding({number}) var<storage, {mode}> b{k}_{w}: array<{word}>;"));
             number += 1;
-            bindings.push(ShaderBinding {
-                buffer: k,
-                offset_bytes: w * window_bytes,
-                size_bytes: window_bytes.min(bytes - w * window_bytes),
-                writable,
-            });
+            bindings.push(binding(w, 4));
         }
         // Word `n` of the buffer, whichever window it is in.
         let words = window_bytes / 4;

@@ -4,8 +4,12 @@ use std::fmt::Write;
 
 use crate::compile::index::{Atom, Lin};
 use crate::compile::kernel::{Expr, ExprId, I, J, K, Kernel, O};
+use crate::compile::wgsl::four::{Four, View};
 use crate::dtype::DType;
 use crate::graph::scalar::{Family, Scalar};
+
+/// Marks the vector that a load belongs to among the named expressions.
+const QUAD: ExprId = 1 << 31;
 
 /// Names of the kernel variables in shaders.
 const VARIABLES: [(u8, &str); 4] = [(O, "o"), (I, "i"), (J, "j"), (K, "k")];
@@ -38,6 +42,8 @@ pub struct Text<'k> {
     pub deps: Vec<u64>,
     /// Whether a fault can be raised.
     pub raises: bool,
+    /// How the kernel goes over fours, when it does.
+    pub four: Option<&'k Four>,
     globals: String,
     body: String,
     indent: usize,
@@ -57,11 +63,12 @@ pub fn wgsl_type(dtype: DType) -> &'static str {
 
 impl<'k> Text<'k> {
     /// An empty shader of `kernel`.
-    pub fn new(kernel: &'k Kernel) -> Text<'k> {
+    pub fn new(kernel: &'k Kernel, four: Option<&'k Four>) -> Text<'k> {
         let mut text = Text {
             kernel,
             deps: kernel.dependencies(),
             raises: !kernel.faults.is_empty(),
+            four,
             globals: String::new(),
             body: String::new(),
             indent: 0,
@@ -121,7 +128,7 @@ impl<'k> Text<'k> {
 
     /// Names what `roots` need and `wanted` accepts, operands first.
     pub fn define(&mut self, roots: &[ExprId], wanted: impl Fn(u64) -> bool) {
-        for id in self.reachable(roots) {
+        for id in reachable(self.kernel, roots) {
             if wanted(self.deps[id as usize]) {
                 self.atoms_of(id, &|_| true);
                 if !self.is_named(id) {
@@ -137,18 +144,6 @@ impl<'k> Text<'k> {
 
     fn is_named(&self, id: ExprId) -> bool {
         self.scopes.iter().any(|(ids, _)| ids.contains(&id))
-    }
-
-    /// What `roots` are made of, operands first.
-    pub fn reachable(&self, roots: &[ExprId]) -> Vec<ExprId> {
-        let mut seen = vec![false; self.kernel.body.len()];
-        roots.iter().for_each(|&r| seen[r as usize] = true);
-        for id in (0..self.kernel.body.len()).rev() {
-            if seen[id] {
-                operands(&self.kernel.body[id], &mut |x| seen[x as usize] = true);
-            }
-        }
-        (0..seen.len() as ExprId).filter(|&id| seen[id as usize]).collect()
     }
 
     /// Names the quotients and remainders in the index of expression `id`, where `wanted`.
@@ -280,9 +275,34 @@ impl<'k> Text<'k> {
         }
     }
 
+    /// How buffer `k` is seen.
+    pub fn view(&self, k: usize) -> View {
+        self.four.map_or(View::Single, |four| four.views[k])
+    }
+
+    /// The vector that expression `id` is a component of, and which, when it is a load of one.
+    fn quad(&mut self, id: ExprId) -> Option<(ExprId, usize)> {
+        let (first, lane) = self.four.and_then(|four| four.loads[id as usize])?;
+        let Expr::Load { buffer, index, .. } = &self.kernel.body[first as usize] else { return None };
+        if self.view(*buffer) == View::Single {
+            return None;
+        }
+        if !self.is_named(first | QUAD) {
+            self.atoms(index, &|_| true);
+            let line = format!("let v{first} = quad{buffer}({});", self.index(&index.div(4)));
+            self.line(&line);
+            self.named(first | QUAD);
+        }
+        Some((first, lane))
+    }
+
     /// Writes `let eN = …;`.
     fn name(&mut self, id: ExprId) {
         let dtype = self.kernel.dtypes[id as usize];
+        if let Some((first, lane)) = self.quad(id) {
+            self.line(&format!("let e{id} = v{first}[{lane}u];"));
+            return self.named(id);
+        }
         let text = match &self.kernel.body[id as usize] {
             Expr::Const(_) | Expr::Reduced(_) => return,
             Expr::Index(lin) => match dtype.compute() {
@@ -402,6 +422,18 @@ impl<'k> Text<'k> {
             DType::F32 | DType::I32 | DType::U32 => value.to_string(),
         }
     }
+}
+
+/// What `roots` are made of, operands first.
+pub fn reachable(kernel: &Kernel, roots: &[ExprId]) -> Vec<ExprId> {
+    let mut seen = vec![false; kernel.body.len()];
+    roots.iter().for_each(|&r| seen[r as usize] = true);
+    for id in (0..kernel.body.len()).rev() {
+        if seen[id] {
+            operands(&kernel.body[id], &mut |x| seen[x as usize] = true);
+        }
+    }
+    (0..seen.len() as ExprId).filter(|&id| seen[id as usize]).collect()
 }
 
 /// Calls `f` on every operand of `expr`, those inside indices too.

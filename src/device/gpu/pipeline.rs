@@ -62,14 +62,17 @@ struct Key {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Slot {
     Meta,
-    Storage { writable: bool },
+    Storage { writable: bool, element_bytes: u64 },
 }
 
 impl Key {
     fn new(shader: &Shader, checked: bool) -> Key {
         let meta = (!shader.bare).then_some(Slot::Meta);
-        let faults = shader.raises_faults.then_some(Slot::Storage { writable: true });
-        let bindings = shader.bindings.iter().map(|binding| Slot::Storage { writable: binding.writable });
+        let faults = shader.raises_faults.then_some(Slot::Storage { writable: true, element_bytes: 4 });
+        let bindings = shader
+            .bindings
+            .iter()
+            .map(|binding| Slot::Storage { writable: binding.writable, element_bytes: binding.element_bytes });
         Key {
             text: shader.text.clone(),
             entry: shader.entry.clone(),
@@ -181,7 +184,9 @@ impl Gpu {
 fn entry(slot: Slot, binding: u32) -> wgpu::BindGroupLayoutEntry {
     let (ty, size) = match slot {
         Slot::Meta => (wgpu::BufferBindingType::Uniform, META_BYTES),
-        Slot::Storage { writable } => (wgpu::BufferBindingType::Storage { read_only: !writable }, 4),
+        Slot::Storage { writable, element_bytes } => {
+            (wgpu::BufferBindingType::Storage { read_only: !writable }, element_bytes)
+        }
     };
     wgpu::BindGroupLayoutEntry {
         binding,

@@ -1,0 +1,256 @@
+//! Four: a kernel rewritten so that an invocation computes four neighbours, whose loads and stores
+//! become one access of 16 bytes where they lie side by side in memory.
+//!
+//! Every expression is written once for each of the four, and those that are equal are one. What
+//! is computed does not change, and neither does the order of any sum.
+
+use crate::compile::index::{Atom, Lin, Var};
+use crate::compile::kernel::{Access, Buffer, Dot, Expr, ExprId, I, J, Kernel, Kind, Loop, O, Reduce, Store};
+use crate::compile::plan::{Limits, Target};
+use crate::compile::wgsl::text::reachable;
+use crate::dtype::DType;
+use crate::graph::mix::Map;
+
+/// Expressions of one element that are still worth writing four times.
+const BODY_MAX: usize = 96;
+/// Expressions of what is stored of a product that are worth writing four times.
+const STORED_MAX: usize = 24;
+/// Columns below which a GPU rather has an invocation for each.
+const COLUMNS_MIN: usize = 1 << 16;
+
+/// A kernel over fours.
+pub struct Four {
+    /// The kernel; the extent of the variable is a quarter.
+    pub kernel: Kernel,
+    /// Of each expression that loads one of four neighbours: the load of the first, and which it is.
+    pub loads: Vec<Option<(ExprId, usize)>>,
+    /// How each buffer is seen.
+    pub views: Vec<View>,
+    /// Of a product: its operands at four rows and at four columns, where those are whole fours.
+    pub operands: [Option<[ExprId; 4]>; 2],
+    /// Whether stores come in fours: one for each neighbour.
+    pub stores: bool,
+}
+
+/// How a shader sees a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// As elements, or as words of packed ones.
+    Single,
+    /// As vectors of four elements.
+    Wide,
+    /// As both, by two bindings: drivers are slow at components of vectors.
+    Both,
+}
+
+/// `kernel` over fours, where that makes accesses wider.
+pub fn four(kernel: &Kernel, limits: &Limits) -> Option<Four> {
+    let mut w = Writer::new(kernel);
+    let (mut operands, mut stores) = ([None; 2], true);
+    w.kernel.kind = match &kernel.kind {
+        Kind::Loop(l) => w.looped(l, limits)?,
+        Kind::Dot(d) => {
+            stores = w.stored_in_fours(d);
+            let (dot, found) = w.dot(d, stores)?;
+            operands = found;
+            dot
+        }
+        Kind::Scatter(_) | Kind::Scan(_) | Kind::Sort(_) | Kind::Custom(_) => return None,
+    };
+    let views = w.views(limits, operands.iter().flatten().flatten().copied());
+    let wide = views.iter().any(|view| *view != View::Single);
+    wide.then_some(Four { kernel: w.kernel, loads: w.loads, views, operands, stores })
+}
+
+/// Whether `lins` are four neighbours of which the first is at a multiple of four.
+pub fn side_by_side(lins: [&Lin; 4]) -> bool {
+    let aligned = lins[0].constant % 4 == 0 && lins[0].terms.iter().all(|(_, c)| c % 4 == 0);
+    aligned && (0..).zip(lins).all(|(k, lin)| lin.constant == lins[0].constant + k && lin.terms == lins[0].terms)
+}
+
+struct Writer<'k> {
+    old: &'k Kernel,
+    kernel: Kernel,
+    seen: Map<(Expr, DType), ExprId>,
+    loads: Vec<Option<(ExprId, usize)>>,
+    /// The stores that replaced one, of a buffer that may be written in fours.
+    stores: Vec<(usize, bool)>,
+}
+
+impl<'k> Writer<'k> {
+    fn new(old: &'k Kernel) -> Writer<'k> {
+        let kernel = Kernel { body: Vec::new(), dtypes: Vec::new(), ..old.clone() };
+        Writer { old, kernel, seen: Map::default(), loads: Vec::new(), stores: Vec::new() }
+    }
+
+    /// A map goes over four elements at once, a column reduction over four columns.
+    fn looped(&mut self, l: &Loop, limits: &Limits) -> Option<Kind> {
+        let map = l.inner == 1 && l.reduces.is_empty();
+        let columns = !l.rows && (limits.target == Target::SoftwareGpu || l.outer >= COLUMNS_MIN);
+        let random = |e: &Expr| matches!(e, Expr::Random { .. });
+        let long = self.old.body.len() > BODY_MAX || self.old.body.iter().any(random);
+        if !(map || columns) || long || !l.outer.is_multiple_of(4) || !self.words(&l.stores) {
+            return None;
+        }
+        let lanes = self.lanes(O);
+        let stores = self.store(&l.stores, &lanes, O);
+        let reduces = l.reduces.iter();
+        let reduces =
+            reduces.flat_map(|r| lanes[r.value as usize].map(|value| Reduce { value, ..r.clone() })).collect();
+        Some(Kind::Loop(Loop { outer: l.outer / 4, reduces, stores, ..l.clone() }))
+    }
+
+    /// A product loads its left operand at four rows and its right one at four columns.
+    fn dot(&mut self, d: &Dot, stores_in_fours: bool) -> Option<(Kind, [Option<[ExprId; 4]>; 2])> {
+        if !super::loops::is_tiled(d) || !self.words(&d.stores) {
+            return None;
+        }
+        let rows = d.m.is_multiple_of(4).then(|| self.lanes(I)[d.lhs as usize]);
+        let columns = d.n.is_multiple_of(4).then(|| self.lanes(J));
+        // Without fours an operand and what is stored stay as they were.
+        let one = match (rows, &columns) {
+            (Some(_), Some(_)) if stores_in_fours => Vec::new(),
+            _ => self.lanes(Var::MAX),
+        };
+        let first = |id: ExprId| one.get(id as usize).map_or(0, |lanes| lanes[0]);
+        let stores = match &columns {
+            Some(lanes) if stores_in_fours => self.store(&d.stores, lanes, J),
+            _ => d.stores.iter().map(|s| Store { value: first(s.value), ..s.clone() }).collect(),
+        };
+        let (lhs, rhs) = (first(d.lhs), first(d.rhs));
+        let columns = columns.map(|lanes| lanes[d.rhs as usize]);
+        Some((Kind::Dot(Dot { lhs, rhs, stores, ..d.clone() }), [rows, columns]))
+    }
+
+    /// Whether four columns of a product are stored at once.
+    fn stored_in_fours(&self, d: &Dot) -> bool {
+        let values: Vec<ExprId> = d.stores.iter().map(|s| s.value).collect();
+        d.n.is_multiple_of(4) && reachable(self.old, &values).len() <= STORED_MAX
+    }
+
+    /// Whether all that is stored are whole words.
+    fn words(&self, stores: &[Store]) -> bool {
+        stores.iter().all(|s| self.old.buffers[s.buffer].dtype.bytes() == 4)
+    }
+
+    /// Every expression at the four neighbours along `var`.
+    fn lanes(&mut self, var: Var) -> Vec<[ExprId; 4]> {
+        let mut lanes: Vec<[ExprId; 4]> = Vec::with_capacity(self.old.body.len());
+        for (expr, &dtype) in self.old.body.iter().zip(&self.old.dtypes) {
+            let ids = [0, 1, 2, 3].map(|k| {
+                let shifted = shifted(expr, var, k, &lanes);
+                self.push(shifted, dtype)
+            });
+            if dtype.bytes() == 4 && ids[0] != ids[1] {
+                self.group(ids);
+            }
+            lanes.push(ids);
+        }
+        lanes
+    }
+
+    /// Notes that four loads are one, if they are.
+    fn group(&mut self, ids: [ExprId; 4]) {
+        let at = ids.map(|id| match &self.kernel.body[id as usize] {
+            Expr::Load { buffer, index, mask: None } => Some((*buffer, index)),
+            _ => None,
+        });
+        let [Some(a), Some(b), Some(c), Some(d)] = at else { return };
+        if side_by_side([a.1, b.1, c.1, d.1]) {
+            ids.iter().enumerate().for_each(|(k, &id)| self.loads[id as usize] = Some((ids[0], k)));
+        }
+    }
+
+    fn push(&mut self, expr: Expr, dtype: DType) -> ExprId {
+        let (kernel, loads) = (&mut self.kernel, &mut self.loads);
+        *self.seen.entry((expr, dtype)).or_insert_with_key(|(expr, dtype)| {
+            kernel.body.push(expr.clone());
+            kernel.dtypes.push(*dtype);
+            loads.push(None);
+            kernel.body.len() as ExprId - 1
+        })
+    }
+
+    /// Four stores for each, one after the other.
+    fn store(&mut self, stores: &[Store], lanes: &[[ExprId; 4]], var: Var) -> Vec<Store> {
+        let mut all = Vec::with_capacity(4 * stores.len());
+        for s in stores {
+            let values = lanes[s.value as usize];
+            let index = [0, 1, 2, 3].map(|k| moved(&s.index, var, k, lanes));
+            self.stores.push((s.buffer, side_by_side(index.each_ref())));
+            let each = values.into_iter().zip(index);
+            all.extend(each.map(|(value, index)| Store { value, index, ..s.clone() }));
+        }
+        all
+    }
+
+    /// The buffers are better seen as vectors that groups of loads read, or that nothing but groups
+    /// of stores write, for a part of a vector cannot be written alone.
+    fn views(&self, limits: &Limits, operands: impl Iterator<Item = ExprId>) -> Vec<View> {
+        let buffers = &self.kernel.buffers;
+        let (mut single, mut wide) = (vec![false; buffers.len()], vec![false; buffers.len()]);
+        let mut roots: Vec<ExprId> = operands.collect();
+        match &self.kernel.kind {
+            Kind::Loop(l) => roots.extend(l.stores.iter().map(|s| s.value).chain(l.reduces.iter().map(|r| r.value))),
+            Kind::Dot(d) => roots.extend(d.stores.iter().map(|s| s.value).chain([d.lhs, d.rhs])),
+            Kind::Scatter(_) | Kind::Scan(_) | Kind::Sort(_) | Kind::Custom(_) => {}
+        }
+        for id in reachable(&self.kernel, &roots) {
+            if let Expr::Load { buffer, .. } = &self.kernel.body[id as usize] {
+                let seen = if self.loads[id as usize].is_some() { &mut wide } else { &mut single };
+                seen[*buffer] = true;
+            }
+        }
+        for &(buffer, grouped) in &self.stores {
+            let seen = if grouped { &mut wide } else { &mut single };
+            seen[buffer] = true;
+        }
+        let mut room = limits.buffers_max.saturating_sub(buffers.len() + usize::from(!self.kernel.faults.is_empty()));
+        let view = |(k, buffer): (usize, &Buffer)| {
+            let bytes = (buffer.numel as u64).saturating_mul(4);
+            let whole = buffer.numel.is_multiple_of(4) && buffer.dtype.bytes() == 4;
+            if !wide[k] || !whole || bytes > limits.binding_bytes_max {
+                return View::Single;
+            }
+            match single[k] {
+                false if buffer.access != Access::ReadWrite => View::Wide,
+                true if buffer.access == Access::Read && room > 0 => {
+                    room -= 1;
+                    View::Both
+                }
+                _ => View::Single,
+            }
+        };
+        buffers.iter().enumerate().map(view).collect()
+    }
+}
+
+/// `expr` at neighbour `k` along `var`; `lanes` has its operands.
+fn shifted(expr: &Expr, var: Var, k: usize, lanes: &[[ExprId; 4]]) -> Expr {
+    let at = |id: ExprId| lanes[id as usize][k];
+    let lin = |lin: &Lin| moved(lin, var, k, lanes);
+    match expr {
+        Expr::Const(bits) => Expr::Const(*bits),
+        Expr::Index(index) => Expr::Index(lin(index)),
+        Expr::Load { buffer, index, mask } => Expr::Load { buffer: *buffer, index: lin(index), mask: mask.map(at) },
+        Expr::Scalar { op, src } => Expr::Scalar { op: *op, src: src.map(at) },
+        Expr::Cast { src, from } => Expr::Cast { src: at(*src), from: *from },
+        Expr::Bitcast(src) => Expr::Bitcast(at(*src)),
+        Expr::Inside { index, bound } => Expr::Inside { index: lin(index), bound: *bound },
+        Expr::Checked { value, bound, mask, fault } => {
+            Expr::Checked { value: at(*value), bound: *bound, mask: mask.map(at), fault: *fault }
+        }
+        Expr::Random { key, counter } => Expr::Random { key: key.map(at), counter: lin(counter) },
+        Expr::Reduced(n) if var == I || var == Var::MAX => Expr::Reduced(*n),
+        Expr::Reduced(n) => Expr::Reduced(4 * n + k),
+    }
+}
+
+/// `lin` with `4 * var + k` for `var`.
+fn moved(lin: &Lin, var: Var, k: usize, lanes: &[[ExprId; 4]]) -> Lin {
+    lin.replace(&|atom| match atom {
+        Atom::Var(v, n) if *v == var => Some(Lin::var(var, n / 4).times(4).offset(k as i64)),
+        Atom::Value(id, bound) => Some(Lin::value(lanes[*id as usize][k], *bound)),
+        Atom::Var(..) | Atom::Div(..) | Atom::Mod(..) => None,
+    })
+}
