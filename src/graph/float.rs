@@ -19,25 +19,32 @@ pub(super) trait Real {
 macro_rules! real {
     ($($t:ident $exp:path, $ln:path, $tanh:path, $erf:path;)*) => {$(
         impl Real for $t {
+            #[inline(always)]
             fn exp(self) -> $t {
                 $exp(self)
             }
+            #[inline(always)]
             fn ln(self) -> $t {
                 $ln(self)
             }
+            #[inline(always)]
             fn tanh(self) -> $t {
                 $tanh(self)
             }
+            #[inline(always)]
             fn erf(self) -> $t {
                 $erf(self)
             }
+            #[inline(always)]
             fn floor_rem(self, z: $t) -> $t {
                 let r = self % z;
                 if r != 0.0 && (r < 0.0) != (z < 0.0) { r + z } else { r }
             }
+            #[inline(always)]
             fn greater(self, z: $t) -> $t {
                 if self.is_nan() || self > z { self } else { z }
             }
+            #[inline(always)]
             fn lesser(self, z: $t) -> $t {
                 if self.is_nan() || self < z { self } else { z }
             }

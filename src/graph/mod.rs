@@ -20,6 +20,7 @@ mod primitive;
 pub mod print;
 pub mod scalar;
 pub mod tensor;
+pub(crate) mod wide;
 
 pub use device::{Backend, Device, Storage};
 pub use mix::{ById, Ids, Map, Mix};

@@ -23,6 +23,7 @@ use std::ops::Range;
 
 use crate::graph::float::Real;
 use crate::graph::tensor::{Operand, Tensor};
+use crate::graph::wide::wide;
 
 /// What a row says about an op besides its name.
 pub struct Spec {
@@ -163,19 +164,29 @@ macro_rules! lanes {
         None
     };
     ([$x:ident] $from:expr, $e:expr) => {
-        Some(|a: &[u32], _: &[u32], out: &mut [u32]| {
-            for (out, a) in out.iter_mut().zip(a) {
-                let $x = $from(*a);
-                *out = Lane::bits($e);
+        Some({
+            wide! {
+                fn lanes(a: &[u32], _b: &[u32], out: &mut [u32]) {
+                    for (out, a) in out.iter_mut().zip(a) {
+                        let $x = $from(*a);
+                        *out = Lane::bits($e);
+                    }
+                }
             }
+            lanes
         })
     };
     ([$x:ident, $z:ident] $from:expr, $e:expr) => {
-        Some(|a: &[u32], b: &[u32], out: &mut [u32]| {
-            for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-                let ($x, $z) = ($from(*a), $from(*b));
-                *out = Lane::bits($e);
+        Some({
+            wide! {
+                fn lanes(a: &[u32], b: &[u32], out: &mut [u32]) {
+                    for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+                        let ($x, $z) = ($from(*a), $from(*b));
+                        *out = Lane::bits($e);
+                    }
+                }
             }
+            lanes
         })
     };
 }

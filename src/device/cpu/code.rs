@@ -49,7 +49,7 @@ pub(super) struct Builder<'k> {
     keep: bool,
     places: Vec<Option<Place>>,
     splats: Vec<Option<Place>>,
-    /// Parts of indices that depend on the lane variable alone, where a loop inside of it shares them.
+    /// Parts of indices that depend on the lane variable alone, which loads and loops inside share.
     shared: Vec<(Lin, Place)>,
     uniforms: usize,
     lanes: usize,
@@ -83,6 +83,9 @@ impl<'k> Builder<'k> {
     /// Begins the next pass.
     pub(super) fn pass(&mut self) {
         if !self.keep {
+            if self.order.last() == Some(&self.lane) {
+                self.shared.clear();
+            }
             for id in 0..self.places.len() {
                 if self.level(id) == self.order.len() {
                     (self.places[id], self.splats[id]) = (None, None);
@@ -160,7 +163,7 @@ impl<'k> Builder<'k> {
     fn ready_index(&mut self, lin: &Lin) -> Index {
         let whole = self.plain_index(lin);
         let level = 1 + self.order.iter().position(|&v| v == self.lane).unwrap_or(0);
-        if level == self.order.len() || !whole.jumps() {
+        if !whole.jumps() {
             return whole;
         }
         let Some((common, rest)) = Index::split(lin, self.lane) else { return whole };

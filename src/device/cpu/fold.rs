@@ -6,6 +6,7 @@
 use crate::compile::kernel::FoldKind;
 use crate::dtype::DType;
 use crate::graph::op::{Extreme, Reduction};
+use crate::graph::wide::wide;
 
 /// Runs `$body` with `$key`, a function of bits whose greatest value marks the extreme.
 macro_rules! with_key {
@@ -117,6 +118,11 @@ impl Total {
 
     /// Takes in the elements from position `start` on.
     pub(super) fn push(&mut self, lanes: &[u32], start: usize) {
+        push_total(self, lanes, start);
+    }
+
+    #[inline(always)]
+    fn take_in(&mut self, lanes: &[u32], start: usize) {
         match self.how.fold {
             Fold::SumFloat => {
                 for block in lanes.chunks(1024) {
@@ -191,6 +197,11 @@ impl Totals {
 
     /// Takes in the elements at position `i`.
     pub(super) fn push(&mut self, lanes: &[u32], i: usize) {
+        push_totals(self, lanes, i);
+    }
+
+    #[inline(always)]
+    fn take_in(&mut self, lanes: &[u32], i: usize) {
         let first = !std::mem::replace(&mut self.begun, true);
         match self.how.fold {
             Fold::SumFloat => combine(&mut self.floats, lanes, first, |x| f64::from(f32::from_bits(x)), |x, z| x + z),
@@ -234,7 +245,20 @@ impl Totals {
     }
 }
 
+wide! {
+    fn push_total(total: &mut Total, lanes: &[u32], start: usize) {
+        total.take_in(lanes, start);
+    }
+}
+
+wide! {
+    fn push_totals(totals: &mut Totals, lanes: &[u32], i: usize) {
+        totals.take_in(lanes, i);
+    }
+}
+
 /// Combines lanes in `N` interleaved partial results, then these in pairs.
+#[inline(always)]
 fn spread<T: Copy, const N: usize>(lanes: &[u32], zero: T, of: impl Fn(u32) -> T, op: impl Fn(T, T) -> T) -> T {
     let mut partial = [zero; N];
     let chunks = lanes.chunks_exact(N);
@@ -256,6 +280,7 @@ fn spread<T: Copy, const N: usize>(lanes: &[u32], zero: T, of: impl Fn(u32) -> T
     partial[0]
 }
 
+#[inline(always)]
 fn combine<T: Copy>(totals: &mut [T], lanes: &[u32], first: bool, of: impl Fn(u32) -> T, op: impl Fn(T, T) -> T) {
     if first {
         totals.iter_mut().zip(lanes).for_each(|(total, &x)| *total = of(x));

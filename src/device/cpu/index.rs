@@ -7,6 +7,7 @@
 
 use crate::compile::index::{Atom, Lin, Var};
 use crate::device::cpu::lanes::{Frame, Place};
+use crate::graph::wide::wide;
 
 /// Shorter pieces than this many lanes cost more than stepping through lanes one at a time.
 const PIECE_MIN: i64 = 32;
@@ -210,8 +211,13 @@ impl Index {
 
 /// Adds the value at `place`, `c` times, to every lane.
 fn add(frame: &Frame, place: Place, c: u32, out: &mut [u32]) {
-    let values = frame.lanes(place, out.len());
-    out.iter_mut().zip(values).for_each(|(out, x)| *out = out.wrapping_add(x.wrapping_mul(c)));
+    add_times(frame.lanes(place, out.len()), c, out);
+}
+
+wide! {
+    fn add_times(x: &[u32], c: u32, out: &mut [u32]) {
+        out.iter_mut().zip(x).for_each(|(out, x)| *out = out.wrapping_add(x.wrapping_mul(c)));
+    }
 }
 
 impl Part {
@@ -255,6 +261,15 @@ impl Part {
         } else {
             let mut inner = vec![0; out.len()];
             self.inner.lanes(frame, &mut inner);
+            let small = inner.iter().fold(0, |all, x| all | x) < 1 << 31;
+            if let (Ok(by @ 1..0x8000_0000), true) = (u32::try_from(self.by), small) {
+                if self.quotient {
+                    return add_quotients(&inner, by, c, out);
+                }
+                // The remainder is x less by times the quotient.
+                add_times(&inner, c, out);
+                return add_quotients(&inner, by, c.wrapping_mul(by).wrapping_neg(), out);
+            }
             for (out, x) in out.iter_mut().zip(inner) {
                 let own = match (u32::try_from(self.by), self.quotient) {
                     (Ok(by), true) if !self.signed => x / by,
@@ -289,8 +304,23 @@ pub(super) fn range(lin: &Lin) -> (i128, i128) {
     })
 }
 
-fn ramp(out: &mut [u32], start: u32, step: u32) {
-    for (k, out) in out.iter_mut().enumerate() {
-        *out = start.wrapping_add(step.wrapping_mul(k as u32));
+wide! {
+    fn ramp(out: &mut [u32], start: u32, step: u32) {
+        for (k, out) in out.iter_mut().enumerate() {
+            *out = start.wrapping_add(step.wrapping_mul(k as u32));
+        }
+    }
+}
+
+wide! {
+    /// Adds `x / by`, `c` times, to every lane, for `x` and `by` below 2^31.
+    fn add_quotients(x: &[u32], by: u32, c: u32, out: &mut [u32]) {
+        // A product and a shift are the exact quotient then, and vector instructions do them.
+        let shift = 31 + by.next_power_of_two().trailing_zeros();
+        let times = (1u64 << shift).div_ceil(u64::from(by));
+        for (out, &x) in out.iter_mut().zip(x) {
+            let quotient = (u64::from(x) * times >> shift) as u32;
+            *out = out.wrapping_add(quotient.wrapping_mul(c));
+        }
     }
 }

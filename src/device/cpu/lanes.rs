@@ -13,6 +13,7 @@ use crate::device::cpu::index::Index;
 use crate::device::cpu::memory::View;
 use crate::dtype::DType;
 use crate::graph::scalar::Lanes;
+use crate::graph::wide::wide;
 use crate::ops::threefry::threefry2x32;
 
 /// Where a value lies.
@@ -188,10 +189,7 @@ impl<'r> Frame<'r> {
         match code {
             Code::Apply(f, [a, b]) => f(self.lanes(*a, n), self.lanes(*b, n), out),
             Code::Select([c, a, b]) => {
-                let values = self.lanes(*a, n).iter().zip(self.lanes(*b, n));
-                for ((out, c), (a, b)) in out.iter_mut().zip(self.lanes(*c, n)).zip(values) {
-                    *out = if *c != 0 { *a } else { *b };
-                }
+                select(self.lanes(*c, n), self.lanes(*a, n), self.lanes(*b, n), out);
             }
             Code::Splat(place) => out.fill(self.first(*place)),
             Code::Index(index) => index.lanes(self, out),
@@ -264,6 +262,17 @@ impl<'r> Frame<'r> {
     pub(super) fn raise(&self, fault: usize) {
         if let Some(flag) = self.faults.get(fault) {
             flag.store(true, Relaxed);
+        }
+    }
+}
+
+wide! {
+    /// The second operand where the first is not 0, else the third.
+    fn select(c: &[u32], a: &[u32], b: &[u32], out: &mut [u32]) {
+        for ((out, c), (a, b)) in out.iter_mut().zip(c).zip(a.iter().zip(b)) {
+            // By bits, because with a branch compilers load by a mask, which is slow.
+            let mask = u32::from(*c != 0).wrapping_neg();
+            *out = (a & mask) | (b & !mask);
         }
     }
 }

@@ -15,6 +15,7 @@ use half::{bf16, f16};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Storage;
+use crate::graph::wide::wide;
 
 /// Words in the host's memory; dropped, they return to the pool they came from.
 pub struct Memory {
@@ -272,10 +273,7 @@ impl<'a> View<'a> {
     /// The elements at `index`; 0 where there is none.
     pub(super) fn gather(&self, index: &[u32], out: &mut [u32]) {
         if let (Some(words), 0) = (self.words(), self.origin) {
-            for (out, &at) in out.iter_mut().zip(index) {
-                *out = words.get(at as usize).copied().unwrap_or(0);
-            }
-            return;
+            return pick(words, index, out);
         }
         for (out, &at) in out.iter_mut().zip(index) {
             *out = self.get(i64::from(at) - self.origin as i64);
@@ -418,6 +416,15 @@ impl<'a> View<'a> {
                     halves.convert_from_f32_slice(bytemuck::cast_slice(values));
                 }
             }
+        }
+    }
+}
+
+wide! {
+    /// The words at `index`; 0 past the end.
+    fn pick(words: &[u32], index: &[u32], out: &mut [u32]) {
+        for (out, &at) in out.iter_mut().zip(index) {
+            *out = words.get(at as usize).copied().unwrap_or(0);
         }
     }
 }
