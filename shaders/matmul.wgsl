@@ -3,8 +3,9 @@
 // 64 multiplications, and no workgroup memory or barrier is needed. On Mesa's lavapipe 25.0.7 this
 // is 20 times the textbook shared-memory tile (2026-11); on GPUs the cache serves the neighbours.
 // The host replaces the parameters: sizes, loaders of four rows and of four columns that give 0 past
-// an edge, and a store of four columns that ignores what is past one. `i` and `j` of the loaders and
-// the store's `j` count in fours.
+// an edge, and stores that ignore what is past one: of four columns of the product and, where wanted,
+// of the sums over k of four rows of the left operand or four columns of the right one. `i` and `j` of
+// the loaders, the stores' `j` and the sums' `i` count in fours.
 
 // -- parameters: the host replaces this block --
 alias elem = f32;
@@ -22,6 +23,10 @@ fn zero() -> u32 { return 0u; }
 fn lhs_four(o: u32, i: u32, k: u32) -> vec4<f32> { let p = i * 32u + k; return vec4<f32>(x[p], x[p + 8u], x[p + 16u], x[p + 24u]); }
 fn rhs_four(o: u32, k: u32, j: u32) -> vec4<f32> { return w[k * 2u + j]; }
 fn store_four(o: u32, i: u32, j: u32, value: vec4<f32>) { y[i * 2u + j] = value; }
+const SUM_ROWS: bool = false;
+const SUM_COLUMNS: bool = false;
+fn store_rows(i: u32, sums: vec4<f32>) {}
+fn store_columns(j: u32, sums: vec4<f32>) {}
 // -- end of parameters --
 
 @compute @workgroup_size(WIDTH, HEIGHT, 1)
@@ -47,6 +52,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     var a5 = vec4<elem>(); var b5 = vec4<elem>();
     var a6 = vec4<elem>(); var b6 = vec4<elem>();
     var a7 = vec4<elem>(); var b7 = vec4<elem>();
+    var rows_a = vec4<elem>(); var rows_b = vec4<elem>();
+    var columns_a = vec4<elem>(); var columns_b = vec4<elem>();
     // A bound that is only known at run time keeps drivers from unrolling (4 s of compiling on lavapipe).
     let n = depth();
     for (var k = 0u; k < n; k++) {
@@ -62,6 +69,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         a5 += lower.y * left; b5 += lower.y * right;
         a6 += lower.z * left; b6 += lower.z * right;
         a7 += lower.w * left; b7 += lower.w * right;
+        if (SUM_ROWS) {
+            rows_a += upper; rows_b += lower;
+        }
+        if (SUM_COLUMNS) {
+            columns_a += left; columns_b += right;
+        }
+    }
+    if (SUM_ROWS && j == 0u) {
+        store_rows(i, rows_a); store_rows(i + 1u, rows_b);
+    }
+    if (SUM_COLUMNS && i == 0u) {
+        store_columns(j, columns_a); store_columns(j + 1u, columns_b);
     }
     // One place that stores, because what is stored may be a long expression, and drivers inline every
     // copy of it; and a switch, because they are slow at compiling arrays (lavapipe 25.0.7: 0.45 s

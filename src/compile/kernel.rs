@@ -202,6 +202,9 @@ pub struct Dot {
     pub rhs: ExprId,
     /// Over `O, I, J`, all of them `each_element`.
     pub stores: Vec<Store>,
+    /// Where the sums over `K` of `lhs`, over `I`, and of `rhs`, over `J`, are stored as `Reduced(1)`:
+    /// only of a tiled product of one batch, and only on GPUs.
+    pub sums: [Option<Store>; 2],
 }
 
 /// For each `o < lines`: `out[o, i] = base` for `i < axis`, then for `j < updates` in order

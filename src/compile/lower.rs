@@ -85,7 +85,17 @@ fn looped(graph: &Graph, schedule: &Schedule, c: u32, cluster: &Cluster, wanted:
             let operands = part_values(&mut e, graph, space, hero);
             let [batch, m, n, k] = p.extents;
             let dtype = graph.node(hero).dtype;
-            Kind::Dot(kernel::Dot { batch, m, n, k, dtype, lhs: operands[0], rhs: operands[1], stores })
+            Kind::Dot(kernel::Dot {
+                batch,
+                m,
+                n,
+                k,
+                dtype,
+                lhs: operands[0],
+                rhs: operands[1],
+                stores,
+                sums: [None, None],
+            })
         }
         Space::Rows(rows) => {
             let reduces = reduces(&mut e, graph, space, &reductions);

@@ -131,7 +131,11 @@ fn touched(kernel: &Kernel, k: usize) -> usize {
         Kind::Loop(l) => stores(&l.stores, l.outer.saturating_mul(l.inner), l.outer),
         Kind::Dot(d) => {
             let each = d.batch.saturating_mul(d.m).saturating_mul(d.n);
-            stores(&d.stores, each, each)
+            let sum = |side: usize, n: usize| d.sums[side].iter().filter(|s| s.buffer == k).count() * n;
+            stores(&d.stores, each, each).map_or_else(
+                || Some(sum(0, d.m) + sum(1, d.n)).filter(|&n| n > 0),
+                |n| Some(n + sum(0, d.m) + sum(1, d.n)),
+            )
         }
         Kind::Scatter(s) if s.out == k => Some(s.lines * s.axis),
         Kind::Scan(s) => stores(std::slice::from_ref(&s.store), s.lines * s.n, s.lines),

@@ -1,7 +1,8 @@
 //! The compiler: a graph in, a [`plan::Plan`] out; pure, with limits coming in as data.
 //!
 //! The passes, in order: *flatten* ([`graph`]), *simplify*, *schedule* ([`parts`], then
-//! [`schedule`]), *lower* (with [`express`] and [`index`]), *memory*. Shader text is made from a
+//! [`schedule`]), *lower* (with [`express`] and [`index`], then [`sums`]),
+//! *memory*. Shader text is made from a
 //! kernel by [`wgsl`] when a GPU needs it. No pass knows a device or does I/O.
 
 pub mod express;
@@ -16,6 +17,7 @@ pub mod print;
 pub mod schedule;
 pub mod shader;
 pub mod simplify;
+pub mod sums;
 pub mod wgsl;
 
 use graph::Graph;
@@ -24,7 +26,11 @@ use plan::{Limits, Plan};
 /// The plan that computes the roots of `graph` within `limits`.
 pub fn compile(graph: &Graph, limits: &Limits) -> Plan {
     let simple = simplify::simplify(graph, limits.target);
-    let lowered = |careful| lower::lower(&simple, &schedule::schedule(&simple, limits, careful), limits);
+    let lowered = |careful| {
+        let mut kernels = lower::lower(&simple, &schedule::schedule(&simple, limits, careful), limits);
+        sums::merge(&mut kernels, limits);
+        kernels
+    };
     let kernels = lowered(false);
     let fits = kernels.kernels.iter().all(|kernel| bindings(kernel, limits) <= limits.buffers_max);
     memory::assign(&simple, if fits { kernels } else { lowered(true) })

@@ -50,6 +50,9 @@ impl fmt::Display for Kernel {
             }
             Kind::Dot(d) => {
                 writeln!(f, "  r0 = sum over k of e{} * e{}", d.lhs, d.rhs)?;
+                let sums = d.sums.iter().zip([d.lhs, d.rhs]);
+                sums.filter_map(|(s, of)| s.as_ref().map(|s| (s, of)))
+                    .try_for_each(|(s, of)| writeln!(f, "  r1 = sum over k of e{of}\n{}", store(s)))?;
                 d.stores.iter().try_for_each(|s| writeln!(f, "{}", store(s)))
             }
             Kind::Scatter(s) => {

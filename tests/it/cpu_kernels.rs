@@ -306,7 +306,8 @@ fn random_products_mean_what_they_say() {
         };
         let out = m.output(dtype, batch * rows * n);
         let stores = vec![Store { buffer: out, index, value, each_element: true }];
-        let (kernel, data) = m.done(Kind::Dot(Dot { batch, m: rows, n, k, dtype, lhs, rhs, stores }));
+        let (kernel, data) =
+            m.done(Kind::Dot(Dot { batch, m: rows, n, k, dtype, lhs, rhs, stores, sums: [None, None] }));
         check(&kernel, &data);
     }
 }

@@ -20,13 +20,14 @@ pub fn rebase(kernel: &Kernel, limits: &Limits) -> (Kernel, Vec<u64>) {
             index.constant -= starts[*buffer] as i64;
         }
     }
-    let stores = match &mut kernel.kind {
-        Kind::Loop(l) => &mut l.stores[..],
-        Kind::Dot(d) => &mut d.stores[..],
-        Kind::Scan(s) => std::slice::from_mut(&mut s.store),
-        Kind::Scatter(_) | Kind::Sort(_) | Kind::Custom(_) => &mut [],
+    let (stores, sums) = match &mut kernel.kind {
+        Kind::Loop(l) => (&mut l.stores[..], None),
+        Kind::Dot(d) => (&mut d.stores[..], Some(&mut d.sums)),
+        Kind::Scan(s) => (std::slice::from_mut(&mut s.store), None),
+        Kind::Scatter(_) | Kind::Sort(_) | Kind::Custom(_) => (&mut [][..], None),
     };
-    stores.iter_mut().for_each(|s| s.index.constant -= starts[s.buffer] as i64);
+    let all = stores.iter_mut().chain(sums.into_iter().flatten().flatten());
+    all.for_each(|s| s.index.constant -= starts[s.buffer] as i64);
     kernel.buffers.iter_mut().zip(&starts).for_each(|(b, start)| b.numel -= start);
     (kernel, bytes)
 }
@@ -51,13 +52,13 @@ fn start(kernel: &Kernel, k: usize, limits: &Limits) -> usize {
             touch(index);
         }
     }
-    let stores = match &kernel.kind {
-        Kind::Loop(l) => &l.stores[..],
-        Kind::Dot(d) => &d.stores[..],
-        Kind::Scan(s) => std::slice::from_ref(&s.store),
+    let (stores, sums) = match &kernel.kind {
+        Kind::Loop(l) => (&l.stores[..], None),
+        Kind::Dot(d) => (&d.stores[..], Some(&d.sums)),
+        Kind::Scan(s) => (std::slice::from_ref(&s.store), None),
         Kind::Scatter(_) | Kind::Sort(_) | Kind::Custom(_) => return 0,
     };
-    stores.iter().filter(|s| s.buffer == k).for_each(|s| touch(&s.index));
+    stores.iter().chain(sums.into_iter().flatten().flatten()).filter(|s| s.buffer == k).for_each(|s| touch(&s.index));
     let granule = ALIGNMENT_BYTES as i64 / buffer.dtype.bytes() as i64;
     match usize::try_from(least / granule * granule) {
         Ok(start) if start < buffer.numel => start,

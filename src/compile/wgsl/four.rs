@@ -30,6 +30,8 @@ pub struct Four {
     pub operands: [Option<[ExprId; 4]>; 2],
     /// Whether stores come in fours: one for each neighbour.
     pub stores: bool,
+    /// Of each reduction along rows that are whole fours: its elements at four neighbours.
+    pub elements: Vec<[ExprId; 4]>,
 }
 
 /// How a shader sees a buffer.
@@ -58,8 +60,9 @@ pub fn four(kernel: &Kernel, limits: &Limits) -> Option<Four> {
         Kind::Scatter(_) | Kind::Scan(_) | Kind::Sort(_) | Kind::Custom(_) => return None,
     };
     let views = w.views(limits, operands.iter().flatten().flatten().copied());
+    let elements = w.elements;
     let wide = views.iter().any(|view| *view != View::Single);
-    wide.then_some(Four { kernel: w.kernel, loads: w.loads, views, operands, stores })
+    wide.then_some(Four { kernel: w.kernel, loads: w.loads, views, operands, stores, elements })
 }
 
 /// Whether `lins` are four neighbours of which the first is at a multiple of four.
@@ -75,21 +78,29 @@ struct Writer<'k> {
     loads: Vec<Option<(ExprId, usize)>>,
     /// The stores that replaced one, of a buffer that may be written in fours.
     stores: Vec<(usize, bool)>,
+    elements: Vec<[ExprId; 4]>,
 }
 
 impl<'k> Writer<'k> {
     fn new(old: &'k Kernel) -> Writer<'k> {
         let kernel = Kernel { body: Vec::new(), dtypes: Vec::new(), ..old.clone() };
-        Writer { old, kernel, seen: Map::default(), loads: Vec::new(), stores: Vec::new() }
+        Writer { old, kernel, seen: Map::default(), loads: Vec::new(), stores: Vec::new(), elements: Vec::new() }
     }
 
-    /// A map goes over four elements at once, a column reduction over four columns.
+    /// A map goes over four elements at once, a column reduction over four columns, a row reduction
+    /// along its rows.
     fn looped(&mut self, l: &Loop, limits: &Limits) -> Option<Kind> {
         let map = l.inner == 1 && l.reduces.is_empty();
         let columns = !l.rows && (limits.target == Target::SoftwareGpu || l.outer >= COLUMNS_MIN);
         let random = |e: &Expr| matches!(e, Expr::Random { .. });
         let long = self.old.body.len() > BODY_MAX || self.old.body.iter().any(random);
-        if !(map || columns) || long || !l.outer.is_multiple_of(4) || !self.words(&l.stores) {
+        if long || !self.words(&l.stores) {
+            return None;
+        }
+        if !map && l.rows {
+            return self.rows(l);
+        }
+        if !(map || columns) || !l.outer.is_multiple_of(4) {
             return None;
         }
         let lanes = self.lanes(O);
@@ -98,6 +109,27 @@ impl<'k> Writer<'k> {
         let reduces =
             reduces.flat_map(|r| lanes[r.value as usize].map(|value| Reduce { value, ..r.clone() })).collect();
         Some(Kind::Loop(Loop { outer: l.outer / 4, reduces, stores, ..l.clone() }))
+    }
+
+    fn rows(&mut self, l: &Loop) -> Option<Kind> {
+        if !l.inner.is_multiple_of(4) || l.inner < 16 {
+            return None;
+        }
+        let lanes = self.lanes(I);
+        let mut stores = Vec::new();
+        for s in &l.stores {
+            match s.each_element {
+                true => stores.extend(self.store(std::slice::from_ref(s), &lanes, I)),
+                false => {
+                    self.stores.push((s.buffer, false));
+                    stores.push(Store { value: lanes[s.value as usize][0], ..s.clone() });
+                }
+            }
+        }
+        self.elements = l.reduces.iter().map(|r| lanes[r.value as usize]).collect();
+        let first = |r: &Reduce| Reduce { value: lanes[r.value as usize][0], ..r.clone() };
+        let reduces = l.reduces.iter().map(first).collect();
+        Some(Kind::Loop(Loop { inner: l.inner / 4, reduces, stores, ..l.clone() }))
     }
 
     /// A product loads its left operand at four rows and its right one at four columns.
@@ -118,6 +150,11 @@ impl<'k> Writer<'k> {
             _ => d.stores.iter().map(|s| Store { value: first(s.value), ..s.clone() }).collect(),
         };
         let (lhs, rhs) = (first(d.lhs), first(d.rhs));
+        for (sum, (var, n)) in d.sums.iter().zip([(I, d.m), (J, d.n)]) {
+            let Some(s) = sum else { continue };
+            let index = [0, 1, 2, 3].map(|k| moved(&s.index, var, k, &[]));
+            self.stores.push((s.buffer, n.is_multiple_of(4) && side_by_side(index.each_ref())));
+        }
         let columns = columns.map(|lanes| lanes[d.rhs as usize]);
         Some((Kind::Dot(Dot { lhs, rhs, stores, ..d.clone() }), [rows, columns]))
     }
@@ -191,7 +228,10 @@ impl<'k> Writer<'k> {
         let (mut single, mut wide) = (vec![false; buffers.len()], vec![false; buffers.len()]);
         let mut roots: Vec<ExprId> = operands.collect();
         match &self.kernel.kind {
-            Kind::Loop(l) => roots.extend(l.stores.iter().map(|s| s.value).chain(l.reduces.iter().map(|r| r.value))),
+            Kind::Loop(l) => {
+                roots.extend(l.stores.iter().map(|s| s.value).chain(l.reduces.iter().map(|r| r.value)));
+                roots.extend(self.elements.iter().flatten());
+            }
             Kind::Dot(d) => roots.extend(d.stores.iter().map(|s| s.value).chain([d.lhs, d.rhs])),
             Kind::Scatter(_) | Kind::Scan(_) | Kind::Sort(_) | Kind::Custom(_) => {}
         }
@@ -247,7 +287,7 @@ fn shifted(expr: &Expr, var: Var, k: usize, lanes: &[[ExprId; 4]]) -> Expr {
 }
 
 /// `lin` with `4 * var + k` for `var`.
-fn moved(lin: &Lin, var: Var, k: usize, lanes: &[[ExprId; 4]]) -> Lin {
+pub fn moved(lin: &Lin, var: Var, k: usize, lanes: &[[ExprId; 4]]) -> Lin {
     lin.replace(&|atom| match atom {
         Atom::Var(v, n) if *v == var => Some(Lin::var(var, n / 4).times(4).offset(k as i64)),
         Atom::Value(id, bound) => Some(Lin::value(lanes[*id as usize][k], *bound)),

@@ -1,9 +1,10 @@
 //! The loops of each kind of kernel. Loop bounds are made to look unknown until run time, because
 //! drivers that unroll take seconds to compile (lavapipe 25.0.7: 4.5 s against 85 ms, 2026-11).
 
+use crate::compile::index::Var;
 use crate::compile::kernel::{Dot, ExprId, FoldKind, I, J, K, Loop, Reduce, Scan, Scatter, Sort, Store};
 use crate::compile::plan::{Limits, Target};
-use crate::compile::wgsl::four::View;
+use crate::compile::wgsl::four::{View, moved};
 use crate::compile::wgsl::text::{Text, wgsl_type};
 use crate::dtype::DType;
 use crate::graph::op::{Extreme, Reduction, ScatterMode};
@@ -36,11 +37,13 @@ pub fn looped(text: &mut Text<'_>, l: &Loop, limits: &Limits) -> u64 {
         return map(text, l);
     }
     // The widest workgroup that has room for every reduction's shares.
+    let fours = text.four.is_some_and(|four| !four.elements.is_empty());
+    let inner = if fours { 4 * l.inner } else { l.inner };
     let words: u64 = l.reduces.iter().map(|r| if matches!(r.fold, FoldKind::Arg(_)) { 2 } else { 1 }).sum();
     let room = (u64::from(limits.workgroup_bytes_max) / (4 * words.max(1))).min(u64::from(limits.invocations_max));
     let widest = (1 << room.max(1).ilog2()).min(256);
-    let shared = limits.target == Target::Gpu && l.rows && l.inner >= 64 && widest >= 32;
-    let lanes = if shared { (l.inner as u64 / 4).next_power_of_two().clamp(32, widest) } else { 1 };
+    let shared = limits.target == Target::Gpu && l.rows && inner >= 64 && widest >= 32;
+    let lanes = if shared { (inner as u64 / 4).next_power_of_two().clamp(32, widest) } else { 1 };
     let rows_a_group = if l.outer >= 4096 || limits.target == Target::Gpu { WORKGROUP } else { 8 };
     if shared {
         shared_memory(text, l, lanes);
@@ -57,7 +60,7 @@ pub fn looped(text: &mut Text<'_>, l: &Loop, limits: &Limits) -> u64 {
     let stages = stage_of.iter().max().map_or(0, |s| s + 1);
     for stage in 0..stages {
         let here: Vec<(usize, &Reduce)> = l.reduces.iter().enumerate().filter(|(_, r)| r.stage == stage).collect();
-        let values: Vec<ExprId> = here.iter().map(|(_, r)| r.value).collect();
+        let values = elements(text, &here).concat();
         text.define(&values, outer_only(stage_of.clone(), stage));
         for (n, r) in &here {
             declare(text, *n, r);
@@ -214,33 +217,43 @@ fn declare(text: &mut Text<'_>, n: usize, r: &Reduce) {
     }
 }
 
+/// The elements of each reduction that one turn of its loop takes in.
+fn elements(text: &Text<'_>, here: &[(usize, &Reduce)]) -> Vec<Vec<ExprId>> {
+    let four = text.four.map_or(&[][..], |four| &four.elements);
+    here.iter().map(|(n, r)| four.get(*n).map_or(vec![r.value], |four| four.to_vec())).collect()
+}
+
 /// Combines the elements of a row, or this invocation's share of them.
 fn reduce_loop(text: &mut Text<'_>, here: &[(usize, &Reduce)], shared: bool, lanes: u64) {
     let sums: Vec<&(usize, &Reduce)> = here.iter().filter(|(_, r)| in_pieces(r)).collect();
-    let values: Vec<ExprId> = here.iter().map(|(_, r)| r.value).collect();
+    let elements = elements(text, here);
     // Sums go in pieces of 128, so that long rows keep their digits.
     let pieces = !sums.is_empty();
+    let turns = 128 / elements.iter().map(Vec::len).max().unwrap_or(1) as u64;
     let step = if shared { lanes } else { 1 };
     let start = if shared { "local" } else { "0u" };
     if pieces {
-        text.open(&format!("for (var start = {start}; start < inner; start += {}u) {{", 128 * step));
+        text.open(&format!("for (var start = {start}; start < inner; start += {}u) {{", turns * step));
         sums.iter().for_each(|(n, _)| text.line(&format!("var p{n} = 0.0;")));
-        text.open(&format!("for (var i = start; i < min(start + {}u, inner); i += {step}u) {{", 128 * step));
+        text.open(&format!("for (var i = start; i < min(start + {}u, inner); i += {step}u) {{", turns * step));
     } else {
         text.open(&format!("for (var i = {start}; i < inner; i += {step}u) {{"));
     }
-    text.define(&values, |_| true);
-    for (n, r) in here {
-        let value = text.value(r.value);
-        match r.fold {
-            FoldKind::Value(_) if in_pieces(r) => text.line(&format!("p{n} += {value};")),
-            FoldKind::Value(kind) => {
-                let sum = text.scalar(kind.combine(), &[format!("r{n}"), value], r.dtype, r.dtype);
-                text.line(&format!("r{n} = {sum};"));
-            }
-            FoldKind::Arg(extreme) => {
-                let better = better(text, extreme, &value, &format!("v{n}"), text.kernel.dtypes[r.value as usize]);
-                text.line(&format!("if (a{n} == 0xffffffffu || {better}) {{ v{n} = {value}; a{n} = i; }}"));
+    text.define(&elements.concat(), |_| true);
+    for ((n, r), elements) in here.iter().zip(&elements) {
+        for (k, &element) in elements.iter().enumerate() {
+            let value = text.value(element);
+            match r.fold {
+                FoldKind::Value(_) if in_pieces(r) => text.line(&format!("p{n} += {value};")),
+                FoldKind::Value(kind) => {
+                    let sum = text.scalar(kind.combine(), &[format!("r{n}"), value], r.dtype, r.dtype);
+                    text.line(&format!("r{n} = {sum};"));
+                }
+                FoldKind::Arg(extreme) => {
+                    let better = better(text, extreme, &value, &format!("v{n}"), text.kernel.dtypes[element as usize]);
+                    let at = format!("i * {}u + {k}u", elements.len());
+                    text.line(&format!("if (a{n} == 0xffffffffu || {better}) {{ v{n} = {value}; a{n} = {at}; }}"));
+                }
             }
         }
     }
@@ -361,6 +374,10 @@ pub fn dot(text: &mut Text<'_>, d: &Dot, limits: &Limits) -> u64 {
     operand(text, "rhs", ["k", "j"], d.rhs, columns, (tiled, t, d.n));
     let in_fours = text.four.is_some_and(|four| four.stores);
     product_stores(text, d, in_fours, (tiled, t));
+    if tiled {
+        sum_store(text, "rows", d.sums[0].as_ref(), (I, d.m), t);
+        sum_store(text, "columns", d.sums[1].as_ref(), (J, d.n), t);
+    }
     let template = match tiled {
         true => include_str!("../../../shaders/matmul.wgsl"),
         false => include_str!("../../../shaders/matvec.wgsl"),
@@ -445,6 +462,33 @@ fn product_stores(text: &mut Text<'_>, d: &Dot, four: bool, (tiled, t): (bool, &
         text.line("for (var k = 0u; k < 4u + zero(); k++) { store(o, i, 4u * j + k, r[k]); }");
         text.close("}");
     }
+}
+
+/// The store of the sums of four rows of the left operand, or of four columns of the right one.
+fn sum_store(text: &mut Text<'_>, name: &str, sum: Option<&Store>, (var, n): (Var, usize), t: &str) {
+    text.global(&format!("const SUM_{}: bool = {};", name.to_uppercase(), sum.is_some()));
+    let v = if var == I { "i" } else { "j" };
+    let Some(Store { buffer, index, .. }) = sum else {
+        return text.line(&format!("fn store_{name}({v}: u32, sums: vec4<{t}>) {{}}"));
+    };
+    if text.view(*buffer) == View::Wide {
+        text.open(&format!("fn store_{name}({v}: u32, sums: vec4<{t}>) {{"));
+        text.line(&format!("if ({v} >= {}u) {{ return; }}", n / 4));
+        let at = moved(index, var, 0, &[]).div(4);
+        text.atoms(&at, &|_| true);
+        let at = text.index(&at);
+        text.line(&format!("quad_store{buffer}({at}, sums);"));
+        return text.close("}");
+    }
+    text.open(&format!("fn store_{name}_one({v}: u32, sum: {t}) {{"));
+    text.line(&format!("if ({v} >= {n}u) {{ return; }}"));
+    text.atoms(index, &|_| true);
+    let at = text.index(index);
+    text.line(&format!("store{buffer}({at}, sum);"));
+    text.close("}");
+    text.open(&format!("fn store_{name}({v}: u32, sums: vec4<{t}>) {{"));
+    text.line(&format!("for (var k = 0u; k < 4u + zero(); k++) {{ store_{name}_one(4u * {v} + k, sums[k]); }}"));
+    text.close("}");
 }
 
 /// One invocation a line: the base, then the updates in order.

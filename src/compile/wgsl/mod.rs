@@ -17,6 +17,8 @@ use crate::dtype::DType;
 use four::View;
 use text::Text;
 
+pub use loops::is_tiled;
+
 /// The shader of `kernel` within `limits`.
 pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
     if let Kind::Custom(spec) = &kernel.kind {

@@ -93,6 +93,9 @@ pub(super) fn check(kernel: &Kernel) -> Result<(), String> {
             over(spec.lhs, &[O, I, K], 0)?;
             over(spec.rhs, &[O, K, J], 0)?;
             spec.stores.iter().try_for_each(|store| store_over(store, &[O, I, J], 1))?;
+            for (sum, var) in spec.sums.iter().zip([I, J]) {
+                sum.iter().try_for_each(|store| store_over(store, &[var], 2))?;
+            }
         }
         Kind::Scatter(spec) => {
             over(spec.base, &[O, I], 0)?;

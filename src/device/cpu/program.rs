@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::compile::kernel::{Access, Kernel, Kind};
+use crate::compile::sums::apart;
 use crate::device::cpu::check::{check, is_apart};
 use crate::device::cpu::code::Compiled;
 use crate::device::cpu::dot::Product;
@@ -36,7 +37,8 @@ struct Bound {
 
 enum Body {
     Loop(Loops),
-    Dot(Product),
+    /// A product, and the sums of its operands.
+    Dot(Product, Vec<Loops>),
     Scatter(Scattering),
     Scan(Scanning),
     Sort(Sorting),
@@ -49,7 +51,11 @@ impl Program {
         check(kernel).map_err(refused)?;
         let body = match &kernel.kind {
             Kind::Loop(spec) => Loops::new(kernel, spec).map(Body::Loop),
-            Kind::Dot(spec) => Product::new(kernel, spec).map(Body::Dot),
+            Kind::Dot(spec) => {
+                let sums = apart(kernel, spec).into_iter().map(|(kernel, spec)| Loops::new(&kernel, &spec));
+                Product::new(kernel, spec)
+                    .and_then(|product| Ok(Body::Dot(product, sums.collect::<std::result::Result<_, _>>()?)))
+            }
             Kind::Scatter(spec) => Scattering::new(kernel, spec).map(Body::Scatter),
             Kind::Scan(spec) => Scanning::new(kernel, spec).map(Body::Scan),
             Kind::Sort(spec) => Sorting::new(kernel, spec).map(Body::Sort),
@@ -89,7 +95,10 @@ impl Program {
         let run = Run { views: &views, faults: &faults, parallel: true, pool };
         match &self.body {
             Body::Loop(body) => body.run(&run)?,
-            Body::Dot(body) => body.run(&run)?,
+            Body::Dot(body, sums) => {
+                body.run(&run)?;
+                sums.iter().try_for_each(|sum| sum.run(&run))?;
+            }
             Body::Scatter(body) => body.run(&run)?,
             Body::Scan(body) => body.run(&run)?,
             Body::Sort(body) => body.run(&run)?,
