@@ -6,6 +6,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::compile::index::Atom;
 use crate::compile::kernel::{FoldKind, I, Kernel, Loop, O, Store};
 use crate::device::cpu::code::{Builder, Compiled, Pass};
 use crate::device::cpu::fold::{Folding, Total, Totals};
@@ -31,6 +32,18 @@ pub(super) struct Loops {
     folds: Vec<Vec<(usize, Folding)>>,
     /// Lanes of a block.
     block: usize,
+}
+
+/// The stage from which a store's value is known.
+fn stage_of(spec: &Loop, deps: &[u64], store: &Store) -> usize {
+    let mut set = deps[store.value as usize];
+    store.index.visit(&mut |atom| {
+        if let Atom::Value(id, _) = atom {
+            set |= deps[*id as usize];
+        }
+    });
+    let needed = spec.reduces.iter().enumerate().filter(|(n, _)| set >> (8 + (*n).min(55)) & 1 == 1);
+    needed.map(|(_, reduce)| reduce.stage + 1).max().unwrap_or(0)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,9 +81,15 @@ impl Loops {
         let mut builder = Builder::new(kernel, order, lane, spec.reduces.len(), whole && shape == Shape::Rows);
         let stages = spec.reduces.iter().map(|reduce| reduce.stage + 1).max().unwrap_or(0);
         let mut folds = Vec::new();
+        let each = |store: &&Store| store.each_element && shape != Shape::Map;
+        let deps = kernel.dependencies();
         for stage in 0..stages {
             builder.pass();
             let mut now = Vec::new();
+            // What needs no later reduction is stored in the same sweep.
+            for store in spec.stores.iter().filter(each).filter(|store| stage_of(spec, &deps, store) == stage) {
+                builder.put(store, true)?;
+            }
             for (n, reduce) in spec.reduces.iter().enumerate().filter(|(_, reduce)| reduce.stage == stage) {
                 // An empty row computes nothing, so that it raises no fault either.
                 if spec.inner > 0 {
@@ -84,9 +103,9 @@ impl Loops {
             }
             folds.push(now);
         }
-        let each = |store: &Store| store.each_element && shape != Shape::Map;
         builder.pass();
-        for store in spec.stores.iter().filter(|store| each(store) && spec.inner > 0) {
+        let late = |store: &&Store| stage_of(spec, &deps, store) >= stages && spec.inner > 0;
+        for store in spec.stores.iter().filter(each).filter(late) {
             builder.put(store, true)?;
         }
         builder.pass();
@@ -115,7 +134,12 @@ impl Loops {
                 })
             }
             Shape::Map | Shape::Columns => {
-                let size = self.outer.div_ceil(threads::tasks(run.parallel)).next_multiple_of(64);
+                // Each step down the columns costs the more lanes the less.
+                let tasks = match self.shape {
+                    Shape::Columns if run.parallel => threads::threads(),
+                    _ => threads::tasks(run.parallel),
+                };
+                let size = self.outer.div_ceil(tasks).next_multiple_of(64);
                 threads::each(run.parallel, self.outer.div_ceil(size), |task| {
                     self.columns(run, task * size, self.outer.min((task + 1) * size));
                     Ok(())
