@@ -3,7 +3,7 @@
 use wgrad::nn::{Conv2d, Embedding, LayerNorm, Linear};
 use wgrad::prelude::*;
 
-use crate::data::uniform;
+use super::data::uniform;
 
 const SIZE: usize = 128;
 const HEADS: usize = 4;

@@ -131,8 +131,14 @@ impl<'g> Express<'g> {
 
     /// `value` where `mask` holds, else 0.
     pub fn or_zero(&mut self, mask: Option<ExprId>, value: ExprId, dtype: DType) -> ExprId {
-        let zero = self.literal(Number::Int(0), dtype);
-        self.choose(mask, value, zero, dtype)
+        match self.kernel.body[value as usize] {
+            // A load under a mask is 0 where the mask is false.
+            Expr::Load { mask: own, .. } if own.is_some() && own == mask => value,
+            _ => {
+                let zero = self.literal(Number::Int(0), dtype);
+                self.choose(mask, value, zero, dtype)
+            }
+        }
     }
 
     /// `value` where `mask` holds, else `other`.

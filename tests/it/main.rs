@@ -50,6 +50,8 @@ mod parquet;
 mod passes;
 mod random_graphs;
 mod scalars;
+#[cfg(feature = "gpu")]
+mod steps;
 mod support;
 mod tidy;
 mod torch;

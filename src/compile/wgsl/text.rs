@@ -313,7 +313,10 @@ impl<'k> Text<'k> {
                 let at = self.index(index);
                 match mask {
                     None => format!("load{buffer}({at})"),
-                    Some(mask) => format!("load{buffer}(select(0u, {at}, {} != 0u))", self.value(*mask)),
+                    Some(mask) => {
+                        let (mask, zero) = (self.value(*mask), self.literal(0, dtype));
+                        format!("select({zero}, load{buffer}(select(0u, {at}, {mask} != 0u)), {mask} != 0u)")
+                    }
                 }
             }
             Expr::Inside { index, bound } => format!("select(0u, 1u, ({}) < {bound}u)", self.index(index)),

@@ -62,7 +62,7 @@ pub struct Gpu {
     faults: Arc<Faults>,
     in_flight: Mutex<VecDeque<Flight>>,
     pace: Mutex<Pace>,
-    counts: [AtomicU64; 2],
+    counts: [AtomicU64; 3],
     #[cfg(not(target_arch = "wasm32"))]
     recorder: super::trace::Recorder,
     #[cfg(not(target_arch = "wasm32"))]
@@ -216,9 +216,10 @@ impl Gpu {
         *lock(&self.pace) = pace;
     }
 
-    /// How many dispatches and submissions plans came to so far, for tests.
+    /// How many dispatches and submissions plans came to so far, and how many bind groups were made
+    /// for them, for tests.
     #[doc(hidden)]
-    pub fn counts(&self) -> [u64; 2] {
+    pub fn counts(&self) -> [u64; 3] {
         self.counts.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 

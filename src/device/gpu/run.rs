@@ -344,6 +344,7 @@ impl Program {
                 let layout = &launch.pipeline.layout;
                 let descriptor = wgpu::BindGroupDescriptor { label: None, layout, entries: &entries };
                 let group = self.gpu.device.create_bind_group(&descriptor);
+                self.gpu.counts[2].fetch_add(1, Ordering::Relaxed);
                 bound.push(Bound { ids: ids().collect(), group });
             }
         }

@@ -1,0 +1,74 @@
+//! Kernels one by one, on every device there is: products, convolutions, maps, rows and columns.
+//!
+//! `cargo bench --bench kernels [-- NAME]`; software Vulkan counts as a device.
+
+use criterion::{Criterion, Throughput, criterion_main};
+use wgrad::prelude::*;
+
+/// What is timed, the floating point operations or elements of it, and how it is built.
+type Case = (&'static str, u64, Box<dyn Fn() -> Tensor>);
+
+fn cases(device: &Device) -> Vec<Case> {
+    let key = Tensor::key(1, device);
+    let random = |dims: &[usize]| {
+        let x = Tensor::normal(dims, &key);
+        x.realize().expect("numbers");
+        x
+    };
+    let (square, tall) = (random(&[512, 512]), random(&[4096, 256]));
+    let (images, filters) = (random(&[16, 32, 32, 32]), random(&[64, 32, 3, 3]));
+    let (rows, long) = (random(&[4096, 1024]), random(&[1 << 22]));
+    let turned = (square.clone(), square.transpose(0, 1));
+    let options = ConvOptions::default().padding(1);
+    let case = |name, work, f: Box<dyn Fn() -> Tensor>| (name, work, f);
+    let (x, r) = (square.clone(), rows.clone());
+    let shared = move |f: fn(&Tensor) -> Tensor| -> Box<dyn Fn() -> Tensor> {
+        let r = r.clone();
+        Box::new(move || f(&r))
+    };
+    vec![
+        case("matmul 512", 2 << 27, Box::new(move || x.matmul(&x))),
+        case("matmul 512 by a transpose", 2 << 27, Box::new(move || turned.0.matmul(&turned.1))),
+        case("matmul 4096x256 turned", 2 * 256 * 256 * 4096, Box::new(move || tall.transpose(0, 1).matmul(&tall))),
+        case(
+            "conv2d 32 to 64",
+            2 * 16 * 1024 * 64 * 288,
+            Box::new(move || images.conv2d(&filters, None, options.clone())),
+        ),
+        case("elementwise 4M", 1 << 22, Box::new(move || (&long * 1.3 + 0.2).tanh() * long.sigmoid() + long.relu())),
+        case("softmax 4096x1024", 1 << 22, shared(|x| x.softmax(-1))),
+        case("layer norm 4096x1024", 1 << 22, shared(|x| x.layer_norm(-1, None, None, 1e-5))),
+        case("sum of rows", 1 << 22, shared(|x| x.sum(1))),
+        case("sum of columns", 1 << 22, shared(|x| x.sum(0))),
+        case("sum of all", 1 << 22, shared(|x| x.sum(..))),
+    ]
+}
+
+fn benches(c: &mut Criterion) {
+    #[cfg(feature = "gpu")]
+    let gpu = Device::gpu_with(&wgrad::device::GpuOptions { software: true, ..Default::default() }).ok();
+    #[cfg(not(feature = "gpu"))]
+    let gpu = None;
+    for device in std::iter::once(Device::cpu()).chain(gpu) {
+        let mut group = c.benchmark_group(device.to_string());
+        group.sample_size(20);
+        for (name, work, build) in cases(&device) {
+            group.throughput(Throughput::Elements(work));
+            group.bench_function(name, |b| {
+                b.iter(|| {
+                    let y = build();
+                    // One element comes back, so that the whole has run.
+                    y.realize().and_then(|()| y.reshape(-1).narrow(0, 0, 1).item::<f32>()).expect("a result")
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+mod group {
+    #![allow(missing_docs, reason = "the macro makes a public function")]
+    criterion::criterion_group!(all, super::benches);
+}
+use group::all;
+criterion_main!(all);
