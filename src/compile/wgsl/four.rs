@@ -134,7 +134,7 @@ impl<'k> Writer<'k> {
 
     /// A product loads its left operand at four rows and its right one at four columns.
     fn dot(&mut self, d: &Dot, stores_in_fours: bool) -> Option<(Kind, [Option<[ExprId; 4]>; 2])> {
-        if !super::loops::is_tiled(d) || !self.words(&d.stores) {
+        if !super::product::is_tiled(d) || !self.words(&d.stores) {
             return None;
         }
         let rows = d.m.is_multiple_of(4).then(|| self.lanes(I)[d.lhs as usize]);

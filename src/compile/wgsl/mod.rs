@@ -2,12 +2,13 @@
 //!
 //! Every element access goes through a function `loadN` or `storeN`, which knows the buffer's
 //! packing and its windows, so the rest of the text deals in 32-bit values. `text` writes
-//! expressions, `loops` the loops of generated kernels, and templates of `shaders/` get their
-//! parameter block filled in. Pure: a kernel and limits in, text out.
+//! expressions, `loops` the loops of generated kernels, `product` fills in the parameters of the
+//! templates of `shaders/`; `base` and `four` rewrite a kernel before that. Pure: a kernel and limits in, text out.
 
 mod base;
 mod four;
 mod loops;
+mod product;
 mod text;
 
 use crate::compile::kernel::{Access, Kernel, Kind};
@@ -17,7 +18,7 @@ use crate::dtype::DType;
 use four::View;
 use text::Text;
 
-pub use loops::is_tiled;
+pub use product::is_tiled;
 
 /// The shader of `kernel` within `limits`.
 pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
@@ -47,7 +48,7 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
     let bindings = buffers(&mut text, kernel, &starts, limits);
     let groups = match &kernel.kind {
         Kind::Loop(l) => loops::looped(&mut text, l, limits),
-        Kind::Dot(d) => loops::dot(&mut text, d, limits),
+        Kind::Dot(d) => product::dot(&mut text, d, limits),
         Kind::Scatter(s) => loops::scatter(&mut text, s),
         Kind::Scan(s) => loops::scan(&mut text, s),
         Kind::Sort(s) => loops::sort(&mut text, s),
