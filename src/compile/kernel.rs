@@ -269,6 +269,20 @@ pub struct Sort {
 }
 
 impl Kernel {
+    /// Everything that is stored by index, sums beside a product included.
+    pub fn stores_mut(&mut self) -> Vec<&mut Store> {
+        match &mut self.kind {
+            Kind::Loop(l) => l.stores.iter_mut().collect(),
+            Kind::Dot(d) => {
+                let mut all: Vec<&mut Store> = d.stores.iter_mut().collect();
+                all.extend(d.sums.iter_mut().flatten());
+                all
+            }
+            Kind::Scan(s) => vec![&mut s.store],
+            Kind::Scatter(_) | Kind::Sort(_) | Kind::Custom(_) => Vec::new(),
+        }
+    }
+
     /// Which variables (bits 0 to 7) and reductions (bits 8 and up) each expression depends on.
     pub fn dependencies(&self) -> Vec<u64> {
         let mut deps: Vec<u64> = Vec::with_capacity(self.body.len());

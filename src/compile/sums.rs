@@ -99,11 +99,12 @@ impl<'k> Sum<'k> {
     }
 }
 
-/// The sums beside product `dot` as kernels of their own, over the same buffers.
-pub fn apart(kernel: &Kernel, dot: &Dot) -> Vec<(Kernel, Loop)> {
-    let sides = dot.sums.iter().zip([(dot.lhs, I, dot.m), (dot.rhs, J, dot.n)]);
-    let alone = |(store, (value, var, outer)): (&Option<Store>, (ExprId, Var, usize))| {
-        let store = store.as_ref()?;
+/// The sums beside a product as kernels of their own, over the same buffers.
+pub fn apart(kernel: &Kernel) -> Vec<Kernel> {
+    let mut all = Vec::new();
+    let Kind::Dot(dot) = &kernel.kind else { return all };
+    for (store, (value, var, outer)) in dot.sums.iter().zip([(dot.lhs, I, dot.m), (dot.rhs, J, dot.n)]) {
+        let Some(store) = store else { continue };
         let mut alone = kernel.clone();
         let names = [(var, O), (K, I)];
         for expr in &mut alone.body {
@@ -115,10 +116,11 @@ pub fn apart(kernel: &Kernel, dot: &Dot) -> Vec<(Kernel, Loop)> {
         alone.dtypes.push(DType::F32);
         let sum = alone.body.len() as ExprId - 1;
         let reduces = vec![Reduce { fold: FoldKind::Value(Reduction::Sum), value, dtype: DType::F32, stage: 0 }];
-        let stores = vec![Store { index: renamed(&store.index, &names), value: sum, ..store.clone() }];
-        Some((alone, Loop { outer, inner: dot.k, reduces, stores, rows: false }))
-    };
-    sides.filter_map(alone).collect()
+        let stores = vec![Store { index: renamed(&store.index, &names), value: sum, ..*store }];
+        alone.kind = Kind::Loop(Loop { outer, inner: dot.k, reduces, stores, rows: false });
+        all.push(alone);
+    }
+    all
 }
 
 /// Whether what kernel `from` writes to `slot` may be written by kernel `to` instead.

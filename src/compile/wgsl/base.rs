@@ -4,7 +4,7 @@
 //! where its weights begin. Bound there, all such layers have one text and are compiled once.
 
 use crate::compile::index::{Atom, Lin};
-use crate::compile::kernel::{Access, Expr, Kernel, Kind};
+use crate::compile::kernel::{Access, Buffer, Expr, Kernel, Kind};
 use crate::compile::plan::Limits;
 
 /// Where bindings may start: every device allows multiples of this.
@@ -13,55 +13,42 @@ const ALIGNMENT_BYTES: u64 = 256;
 /// `kernel` with indices into each buffer less what all of them have in common, and those bytes.
 pub fn rebase(kernel: &Kernel, limits: &Limits) -> (Kernel, Vec<u64>) {
     let mut kernel = kernel.clone();
-    let starts: Vec<usize> = (0..kernel.buffers.len()).map(|k| start(&kernel, k, limits)).collect();
-    let bytes = starts.iter().zip(&kernel.buffers).map(|(&start, b)| (start * b.dtype.bytes()) as u64).collect();
-    for expr in &mut kernel.body {
+    // The element before which the kernel never touches each buffer.
+    let mut least = vec![i64::MAX; kernel.buffers.len()];
+    if matches!(kernel.kind, Kind::Scatter(_) | Kind::Sort(_) | Kind::Custom(_)) {
+        least.fill(0);
+    }
+    let mut touch = |buffer: usize, index: &Lin| {
+        // A value that is out of range is caught, but still computed with.
+        let caught = index.terms.iter().any(|(atom, _)| matches!(atom, Atom::Value(..)));
+        least[buffer] = least[buffer].min(if caught { 0 } else { index.range().0 });
+    };
+    for expr in &kernel.body {
         if let Expr::Load { buffer, index, .. } = expr {
-            index.constant -= starts[*buffer] as i64;
+            touch(*buffer, index);
         }
     }
-    let (stores, sums) = match &mut kernel.kind {
-        Kind::Loop(l) => (&mut l.stores[..], None),
-        Kind::Dot(d) => (&mut d.stores[..], Some(&mut d.sums)),
-        Kind::Scan(s) => (std::slice::from_mut(&mut s.store), None),
-        Kind::Scatter(_) | Kind::Sort(_) | Kind::Custom(_) => (&mut [][..], None),
-    };
-    let all = stores.iter_mut().chain(sums.into_iter().flatten().flatten());
-    all.for_each(|s| s.index.constant -= starts[s.buffer] as i64);
-    kernel.buffers.iter_mut().zip(&starts).for_each(|(b, start)| b.numel -= start);
+    kernel.stores_mut().into_iter().for_each(|s| touch(s.buffer, &s.index));
+    let mut bytes = Vec::with_capacity(least.len());
+    for (buffer, least) in kernel.buffers.iter_mut().zip(&mut least) {
+        *least = start(buffer, *least, limits);
+        buffer.numel -= *least as usize;
+        bytes.push(*least as u64 * buffer.dtype.bytes() as u64);
+    }
+    for expr in &mut kernel.body {
+        if let Expr::Load { buffer, index, .. } = expr {
+            index.constant -= least[*buffer];
+        }
+    }
+    kernel.stores_mut().into_iter().for_each(|s| s.index.constant -= least[s.buffer]);
     (kernel, bytes)
 }
 
-/// The element before which the kernel never touches buffer `k`, where a binding may start.
-fn start(kernel: &Kernel, k: usize, limits: &Limits) -> usize {
-    let buffer = &kernel.buffers[k];
-    let bytes = (buffer.numel as u64).saturating_mul(buffer.dtype.bytes() as u64);
-    if buffer.access == Access::ReadWrite || bytes > limits.binding_bytes_max {
-        return 0;
-    }
-    let mut least = i64::MAX;
-    let mut touch = |index: &Lin| {
-        // A value that is out of range is caught, but still computed with.
-        let caught = index.terms.iter().any(|(atom, _)| matches!(atom, Atom::Value(..)));
-        least = least.min(if caught { 0 } else { index.range().0 });
-    };
-    for expr in &kernel.body {
-        if let Expr::Load { buffer, index, .. } = expr
-            && *buffer == k
-        {
-            touch(index);
-        }
-    }
-    let (stores, sums) = match &kernel.kind {
-        Kind::Loop(l) => (&l.stores[..], None),
-        Kind::Dot(d) => (&d.stores[..], Some(&d.sums)),
-        Kind::Scan(s) => (std::slice::from_ref(&s.store), None),
-        Kind::Scatter(_) | Kind::Sort(_) | Kind::Custom(_) => return 0,
-    };
-    stores.iter().chain(sums.into_iter().flatten().flatten()).filter(|s| s.buffer == k).for_each(|s| touch(&s.index));
-    let granule = ALIGNMENT_BYTES as i64 / buffer.dtype.bytes() as i64;
-    match usize::try_from(least / granule * granule) {
-        Ok(start) if start < buffer.numel => start,
-        _ => 0,
-    }
+/// Where a binding of `buffer` may start, of which no element before `least` is touched.
+fn start(buffer: &Buffer, least: i64, limits: &Limits) -> i64 {
+    let each = buffer.dtype.bytes() as u64;
+    let start = least / (ALIGNMENT_BYTES / each) as i64 * (ALIGNMENT_BYTES / each) as i64;
+    let windows = (buffer.numel as u64).saturating_mul(each) > limits.binding_bytes_max;
+    let possible = (1..buffer.numel as i64).contains(&start);
+    if possible && !windows && buffer.access != Access::ReadWrite { start } else { 0 }
 }

@@ -59,16 +59,19 @@ pub fn four(kernel: &Kernel, limits: &Limits) -> Option<Four> {
         }
         Kind::Scatter(_) | Kind::Scan(_) | Kind::Sort(_) | Kind::Custom(_) => return None,
     };
-    let views = w.views(limits, operands.iter().flatten().flatten().copied());
+    let mut roots = Vec::new();
+    operands.iter().flatten().for_each(|four| roots.extend_from_slice(four));
+    let views = w.views(limits, roots);
     let elements = w.elements;
     let wide = views.iter().any(|view| *view != View::Single);
     wide.then_some(Four { kernel: w.kernel, loads: w.loads, views, operands, stores, elements })
 }
 
 /// Whether `lins` are four neighbours of which the first is at a multiple of four.
-pub fn side_by_side(lins: [&Lin; 4]) -> bool {
-    let aligned = lins[0].constant % 4 == 0 && lins[0].terms.iter().all(|(_, c)| c % 4 == 0);
-    aligned && (0..).zip(lins).all(|(k, lin)| lin.constant == lins[0].constant + k && lin.terms == lins[0].terms)
+fn side_by_side(lins: &[Lin]) -> bool {
+    let Some((first, rest)) = lins.split_first() else { return false };
+    let aligned = first.constant % 4 == 0 && first.terms.iter().all(|(_, c)| c % 4 == 0);
+    aligned && (1..).zip(rest).all(|(k, lin)| lin.constant == first.constant + k && lin.terms == first.terms)
 }
 
 struct Writer<'k> {
@@ -104,10 +107,14 @@ impl<'k> Writer<'k> {
             return None;
         }
         let lanes = self.lanes(O);
-        let stores = self.store(&l.stores, &lanes, O);
-        let reduces = l.reduces.iter();
-        let reduces =
-            reduces.flat_map(|r| lanes[r.value as usize].map(|value| Reduce { value, ..r.clone() })).collect();
+        let mut stores = Vec::with_capacity(4 * l.stores.len());
+        l.stores.iter().for_each(|s| self.store(s, &lanes, O, &mut stores));
+        let mut reduces = Vec::with_capacity(4 * l.reduces.len());
+        for r in &l.reduces {
+            for &value in &lanes[r.value as usize] {
+                reduces.push(Reduce { value, ..*r });
+            }
+        }
         Some(Kind::Loop(Loop { outer: l.outer / 4, reduces, stores, ..l.clone() }))
     }
 
@@ -118,17 +125,19 @@ impl<'k> Writer<'k> {
         let lanes = self.lanes(I);
         let mut stores = Vec::new();
         for s in &l.stores {
-            match s.each_element {
-                true => stores.extend(self.store(std::slice::from_ref(s), &lanes, I)),
-                false => {
-                    self.stores.push((s.buffer, false));
-                    stores.push(Store { value: lanes[s.value as usize][0], ..s.clone() });
-                }
+            if s.each_element {
+                self.store(s, &lanes, I, &mut stores);
+            } else {
+                self.stores.push((s.buffer, false));
+                stores.push(Store { value: lanes[s.value as usize][0], ..s.clone() });
             }
         }
-        self.elements = l.reduces.iter().map(|r| lanes[r.value as usize]).collect();
-        let first = |r: &Reduce| Reduce { value: lanes[r.value as usize][0], ..r.clone() };
-        let reduces = l.reduces.iter().map(first).collect();
+        let mut reduces = l.reduces.clone();
+        for r in &mut reduces {
+            let four = lanes[r.value as usize];
+            self.elements.push(four);
+            r.value = four[0];
+        }
         Some(Kind::Loop(Loop { inner: l.inner / 4, reduces, stores, ..l.clone() }))
     }
 
@@ -145,15 +154,19 @@ impl<'k> Writer<'k> {
             _ => self.lanes(Var::MAX),
         };
         let first = |id: ExprId| one.get(id as usize).map_or(0, |lanes| lanes[0]);
-        let stores = match &columns {
-            Some(lanes) if stores_in_fours => self.store(&d.stores, lanes, J),
-            _ => d.stores.iter().map(|s| Store { value: first(s.value), ..s.clone() }).collect(),
-        };
+        let mut stores = Vec::new();
+        for s in &d.stores {
+            match &columns {
+                Some(lanes) if stores_in_fours => self.store(s, lanes, J, &mut stores),
+                _ => stores.push(Store { value: first(s.value), ..s.clone() }),
+            }
+        }
         let (lhs, rhs) = (first(d.lhs), first(d.rhs));
         for (sum, (var, n)) in d.sums.iter().zip([(I, d.m), (J, d.n)]) {
-            let Some(s) = sum else { continue };
-            let index = [0, 1, 2, 3].map(|k| moved(&s.index, var, k, &[]));
-            self.stores.push((s.buffer, n.is_multiple_of(4) && side_by_side(index.each_ref())));
+            if let Some(s) = sum {
+                let grouped = n.is_multiple_of(4) && grouped(&s.index, var, &[]);
+                self.stores.push((s.buffer, grouped));
+            }
         }
         let columns = columns.map(|lanes| lanes[d.rhs as usize]);
         Some((Kind::Dot(Dot { lhs, rhs, stores, ..d.clone() }), [rows, columns]))
@@ -174,67 +187,61 @@ impl<'k> Writer<'k> {
     fn lanes(&mut self, var: Var) -> Vec<[ExprId; 4]> {
         let mut lanes: Vec<[ExprId; 4]> = Vec::with_capacity(self.old.body.len());
         for (expr, &dtype) in self.old.body.iter().zip(&self.old.dtypes) {
-            let ids = [0, 1, 2, 3].map(|k| {
-                let shifted = shifted(expr, var, k, &lanes);
-                self.push(shifted, dtype)
-            });
-            if dtype.bytes() == 4 && ids[0] != ids[1] {
-                self.group(ids);
+            let mut ids = [0; 4];
+            for (k, id) in ids.iter_mut().enumerate() {
+                *id = self.push(shifted(expr, var, k, &lanes), dtype);
+            }
+            if let Expr::Load { index, mask: None, .. } = expr
+                && dtype.bytes() == 4
+                && ids[0] != ids[1]
+                && grouped(index, var, &lanes)
+            {
+                ids.iter().enumerate().for_each(|(k, &id)| self.loads[id as usize] = Some((ids[0], k)));
             }
             lanes.push(ids);
         }
         lanes
     }
 
-    /// Notes that four loads are one, if they are.
-    fn group(&mut self, ids: [ExprId; 4]) {
-        let at = ids.map(|id| match &self.kernel.body[id as usize] {
-            Expr::Load { buffer, index, mask: None } => Some((*buffer, index)),
-            _ => None,
-        });
-        let [Some(a), Some(b), Some(c), Some(d)] = at else { return };
-        if side_by_side([a.1, b.1, c.1, d.1]) {
-            ids.iter().enumerate().for_each(|(k, &id)| self.loads[id as usize] = Some((ids[0], k)));
-        }
-    }
-
     fn push(&mut self, expr: Expr, dtype: DType) -> ExprId {
-        let (kernel, loads) = (&mut self.kernel, &mut self.loads);
-        *self.seen.entry((expr, dtype)).or_insert_with_key(|(expr, dtype)| {
-            kernel.body.push(expr.clone());
-            kernel.dtypes.push(*dtype);
-            loads.push(None);
-            kernel.body.len() as ExprId - 1
-        })
+        let key = (expr, dtype);
+        if let Some(&id) = self.seen.get(&key) {
+            return id;
+        }
+        let id = self.kernel.body.len() as ExprId;
+        self.kernel.body.push(key.0.clone());
+        self.kernel.dtypes.push(dtype);
+        self.loads.push(None);
+        self.seen.insert(key, id);
+        id
     }
 
-    /// Four stores for each, one after the other.
-    fn store(&mut self, stores: &[Store], lanes: &[[ExprId; 4]], var: Var) -> Vec<Store> {
-        let mut all = Vec::with_capacity(4 * stores.len());
-        for s in stores {
-            let values = lanes[s.value as usize];
-            let index = [0, 1, 2, 3].map(|k| moved(&s.index, var, k, lanes));
-            self.stores.push((s.buffer, side_by_side(index.each_ref())));
-            let each = values.into_iter().zip(index);
-            all.extend(each.map(|(value, index)| Store { value, index, ..s.clone() }));
+    /// Four stores for `s`, one after the other.
+    fn store(&mut self, s: &Store, lanes: &[[ExprId; 4]], var: Var, all: &mut Vec<Store>) {
+        self.stores.push((s.buffer, grouped(&s.index, var, lanes)));
+        for (k, &value) in lanes[s.value as usize].iter().enumerate() {
+            all.push(Store { value, index: moved(&s.index, var, k, lanes), ..*s });
         }
-        all
     }
 
     /// The buffers are better seen as vectors that groups of loads read, or that nothing but groups
     /// of stores write, for a part of a vector cannot be written alone.
-    fn views(&self, limits: &Limits, operands: impl Iterator<Item = ExprId>) -> Vec<View> {
+    fn views(&self, limits: &Limits, mut roots: Vec<ExprId>) -> Vec<View> {
         let buffers = &self.kernel.buffers;
         let (mut single, mut wide) = (vec![false; buffers.len()], vec![false; buffers.len()]);
-        let mut roots: Vec<ExprId> = operands.collect();
-        match &self.kernel.kind {
+        self.elements.iter().for_each(|four| roots.extend_from_slice(four));
+        let stores = match &self.kernel.kind {
             Kind::Loop(l) => {
-                roots.extend(l.stores.iter().map(|s| s.value).chain(l.reduces.iter().map(|r| r.value)));
-                roots.extend(self.elements.iter().flatten());
+                l.reduces.iter().for_each(|r| roots.push(r.value));
+                &l.stores
             }
-            Kind::Dot(d) => roots.extend(d.stores.iter().map(|s| s.value).chain([d.lhs, d.rhs])),
-            Kind::Scatter(_) | Kind::Scan(_) | Kind::Sort(_) | Kind::Custom(_) => {}
-        }
+            Kind::Dot(d) => {
+                roots.extend_from_slice(&[d.lhs, d.rhs]);
+                &d.stores
+            }
+            Kind::Scatter(_) | Kind::Scan(_) | Kind::Sort(_) | Kind::Custom(_) => return Vec::new(),
+        };
+        stores.iter().for_each(|s| roots.push(s.value));
         for id in reachable(&self.kernel, &roots) {
             if let Expr::Load { buffer, .. } = &self.kernel.body[id as usize] {
                 let seen = if self.loads[id as usize].is_some() { &mut wide } else { &mut single };
@@ -263,6 +270,12 @@ impl<'k> Writer<'k> {
         };
         buffers.iter().enumerate().map(view).collect()
     }
+}
+
+/// Whether what lies at `index` and its neighbours along `var` lies side by side.
+fn grouped(index: &Lin, var: Var, lanes: &[[ExprId; 4]]) -> bool {
+    let at: Vec<Lin> = (0..4).map(|k| moved(index, var, k, lanes)).collect();
+    side_by_side(&at)
 }
 
 /// `expr` at neighbour `k` along `var`; `lanes` has its operands.

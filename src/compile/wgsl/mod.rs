@@ -9,6 +9,7 @@ mod base;
 mod four;
 mod loops;
 mod product;
+mod source;
 mod text;
 
 use crate::compile::kernel::{Access, Kernel, Kind};

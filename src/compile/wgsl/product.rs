@@ -5,6 +5,7 @@ use crate::compile::kernel::{Dot, ExprId, I, J, Store};
 use crate::compile::plan::{Limits, Target};
 use crate::compile::wgsl::four::{View, moved};
 use crate::compile::wgsl::loops::{store_word, store_words};
+use crate::compile::wgsl::source::source;
 use crate::compile::wgsl::text::{Text, wgsl_type};
 
 /// Whether a product is computed in tiles of 8 rows and 8 columns.
@@ -40,11 +41,10 @@ pub fn dot(text: &mut Text<'_>, d: &Dot, limits: &Limits) -> u64 {
         sum_store(text, "columns", d.sums[1].as_ref(), (J, d.n), t);
     }
     let template = match tiled {
-        true => include_str!("../../../shaders/matmul.wgsl"),
-        false => include_str!("../../../shaders/matvec.wgsl"),
+        true => source!("matmul"),
+        false => source!("matvec"),
     };
-    let rest = template.split_once("// -- end of parameters --").map_or(template, |(_, rest)| rest);
-    rest.lines().for_each(|line| text.line(line));
+    template.lines().for_each(|line| text.line(line));
     match tiled {
         true => (d.batch * d.m.div_ceil(8 * height) * d.n.div_ceil(8 * width)) as u64,
         false => ((d.batch * d.m * d.n) as u64).div_ceil(64),
@@ -127,8 +127,8 @@ fn product_stores(text: &mut Text<'_>, d: &Dot, four: bool, (tiled, t): (bool, &
 
 /// The store of the sums of four rows of the left operand, or of four columns of the right one.
 fn sum_store(text: &mut Text<'_>, name: &str, sum: Option<&Store>, (var, n): (Var, usize), t: &str) {
-    text.global(&format!("const SUM_{}: bool = {};", name.to_uppercase(), sum.is_some()));
-    let v = if var == I { "i" } else { "j" };
+    let (v, flag) = if var == I { ("i", "SUM_ROWS") } else { ("j", "SUM_COLUMNS") };
+    text.global(&format!("const {flag}: bool = {};", sum.is_some()));
     let Some(Store { buffer, index, .. }) = sum else {
         return text.line(&format!("fn store_{name}({v}: u32, sums: vec4<{t}>) {{}}"));
     };

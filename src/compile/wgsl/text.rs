@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::compile::index::{Atom, Lin};
 use crate::compile::kernel::{Expr, ExprId, I, J, K, Kernel, O};
 use crate::compile::wgsl::four::{Four, View};
+use crate::compile::wgsl::source::source;
 use crate::dtype::DType;
 use crate::graph::scalar::{Family, Scalar};
 
@@ -16,22 +17,22 @@ const VARIABLES: [(u8, &str); 4] = [(O, "o"), (I, "i"), (J, "j"), (K, "k")];
 
 /// Files of `shaders/lib`, by name.
 const LIB: &[(&str, &str)] = &[
-    ("asin", include_str!("../../../shaders/lib/asin.wgsl")),
-    ("atan", include_str!("../../../shaders/lib/atan.wgsl")),
-    ("convert", include_str!("../../../shaders/lib/convert.wgsl")),
-    ("erf", include_str!("../../../shaders/lib/erf.wgsl")),
-    ("expm1", include_str!("../../../shaders/lib/expm1.wgsl")),
-    ("float16", include_str!("../../../shaders/lib/float16.wgsl")),
-    ("integer", include_str!("../../../shaders/lib/integer.wgsl")),
-    ("ln", include_str!("../../../shaders/lib/ln.wgsl")),
-    ("log1p", include_str!("../../../shaders/lib/log1p.wgsl")),
-    ("minmax", include_str!("../../../shaders/lib/minmax.wgsl")),
-    ("pow", include_str!("../../../shaders/lib/pow.wgsl")),
-    ("rem", include_str!("../../../shaders/lib/rem.wgsl")),
-    ("sin", include_str!("../../../shaders/lib/sin.wgsl")),
-    ("sinh", include_str!("../../../shaders/lib/sinh.wgsl")),
-    ("tanh", include_str!("../../../shaders/lib/tanh.wgsl")),
-    ("threefry", include_str!("../../../shaders/lib/threefry.wgsl")),
+    ("asin", source!("lib/asin")),
+    ("atan", source!("lib/atan")),
+    ("convert", source!("lib/convert")),
+    ("erf", source!("lib/erf")),
+    ("expm1", source!("lib/expm1")),
+    ("float16", source!("lib/float16")),
+    ("integer", source!("lib/integer")),
+    ("ln", source!("lib/ln")),
+    ("log1p", source!("lib/log1p")),
+    ("minmax", source!("lib/minmax")),
+    ("pow", source!("lib/pow")),
+    ("rem", source!("lib/rem")),
+    ("sin", source!("lib/sin")),
+    ("sinh", source!("lib/sinh")),
+    ("tanh", source!("lib/tanh")),
+    ("threefry", source!("lib/threefry")),
 ];
 
 /// A shader being written.

@@ -319,7 +319,7 @@ wide! {
         let shift = 31 + by.next_power_of_two().trailing_zeros();
         let times = (1u64 << shift).div_ceil(u64::from(by));
         for (out, &x) in out.iter_mut().zip(x) {
-            let quotient = (u64::from(x) * times >> shift) as u32;
+            let quotient = ((u64::from(x) * times) >> shift) as u32;
             *out = out.wrapping_add(quotient.wrapping_mul(c));
         }
     }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::compile::kernel::{Access, Kernel, Kind};
-use crate::compile::sums::apart;
 use crate::device::cpu::check::{check, is_apart};
 use crate::device::cpu::code::Compiled;
 use crate::device::cpu::dot::Product;
@@ -25,7 +24,8 @@ pub struct Program {
     name: String,
     buffers: Vec<Bound>,
     faults: usize,
-    body: Body,
+    /// What runs, one after the other: several where a product has sums beside it.
+    bodies: Vec<Body>,
 }
 
 struct Bound {
@@ -37,8 +37,7 @@ struct Bound {
 
 enum Body {
     Loop(Loops),
-    /// A product, and the sums of its operands.
-    Dot(Product, Vec<Loops>),
+    Dot(Product),
     Scatter(Scattering),
     Scan(Scanning),
     Sort(Sorting),
@@ -49,18 +48,20 @@ impl Program {
     pub fn new(kernel: &Kernel) -> Result<Program> {
         let refused = |fact| Error::new(ErrorKind::Device, kernel.name.clone(), fact);
         check(kernel).map_err(refused)?;
-        let body = match &kernel.kind {
+        let body = |kernel: &Kernel| match &kernel.kind {
             Kind::Loop(spec) => Loops::new(kernel, spec).map(Body::Loop),
-            Kind::Dot(spec) => {
-                let sums = apart(kernel, spec).into_iter().map(|(kernel, spec)| Loops::new(&kernel, &spec));
-                Product::new(kernel, spec)
-                    .and_then(|product| Ok(Body::Dot(product, sums.collect::<std::result::Result<_, _>>()?)))
-            }
+            Kind::Dot(spec) => Product::new(kernel, spec).map(Body::Dot),
             Kind::Scatter(spec) => Scattering::new(kernel, spec).map(Body::Scatter),
             Kind::Scan(spec) => Scanning::new(kernel, spec).map(Body::Scan),
             Kind::Sort(spec) => Sorting::new(kernel, spec).map(Body::Sort),
             Kind::Custom(spec) => Err(format!("{} is a shader; the CPU runs its definition", spec.name)),
         };
+        // Only plans for GPUs have sums beside products, and a browser runs none of them here.
+        #[cfg(not(target_arch = "wasm32"))]
+        let sums = crate::compile::sums::apart(kernel);
+        #[cfg(target_arch = "wasm32")]
+        let sums: [Kernel; 0] = [];
+        let bodies = std::iter::once(kernel).chain(&sums).map(body).collect::<std::result::Result<Vec<_>, _>>();
         let bound = |(at, buffer): (usize, &crate::compile::kernel::Buffer)| Bound {
             dtype: buffer.dtype,
             numel: buffer.numel,
@@ -68,7 +69,12 @@ impl Program {
             apart: buffer.access != Access::Read && is_apart(kernel, at),
         };
         let buffers = kernel.buffers.iter().enumerate().map(bound).collect();
-        Ok(Program { name: kernel.name.clone(), buffers, faults: kernel.faults.len(), body: body.map_err(refused)? })
+        Ok(Program {
+            name: kernel.name.clone(),
+            buffers,
+            faults: kernel.faults.len(),
+            bodies: bodies.map_err(refused)?,
+        })
     }
 
     /// Runs over `bindings`, one for each buffer of the kernel; the numbers of the faults raised.
@@ -93,15 +99,14 @@ impl Program {
         }
         let faults: Vec<AtomicBool> = (0..self.faults).map(|_| AtomicBool::new(false)).collect();
         let run = Run { views: &views, faults: &faults, parallel: true, pool };
-        match &self.body {
-            Body::Loop(body) => body.run(&run)?,
-            Body::Dot(body, sums) => {
-                body.run(&run)?;
-                sums.iter().try_for_each(|sum| sum.run(&run))?;
+        for body in &self.bodies {
+            match body {
+                Body::Loop(body) => body.run(&run)?,
+                Body::Dot(body) => body.run(&run)?,
+                Body::Scatter(body) => body.run(&run)?,
+                Body::Scan(body) => body.run(&run)?,
+                Body::Sort(body) => body.run(&run)?,
             }
-            Body::Scatter(body) => body.run(&run)?,
-            Body::Scan(body) => body.run(&run)?,
-            Body::Sort(body) => body.run(&run)?,
         }
         Ok((0..self.faults).filter(|&n| faults[n].load(Relaxed)).collect())
     }
