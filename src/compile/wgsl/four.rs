@@ -7,6 +7,7 @@
 use crate::compile::index::{Atom, Lin, Var};
 use crate::compile::kernel::{Access, Buffer, Dot, Expr, ExprId, I, J, Kernel, Kind, Loop, O, Reduce, Store};
 use crate::compile::plan::{Limits, Target};
+use crate::compile::schedule::windows;
 use crate::compile::wgsl::text::reachable;
 use crate::dtype::DType;
 use crate::graph::mix::Map;
@@ -252,7 +253,9 @@ impl<'k> Writer<'k> {
             let seen = if grouped { &mut wide } else { &mut single };
             seen[buffer] = true;
         }
-        let mut room = limits.buffers_max.saturating_sub(buffers.len() + usize::from(!self.kernel.faults.is_empty()));
+        let taken = |b: &Buffer| windows(limits, b.numel.saturating_mul(b.dtype.bytes()));
+        let taken = buffers.iter().map(taken).sum::<usize>() + usize::from(!self.kernel.faults.is_empty());
+        let mut room = limits.buffers_max.saturating_sub(taken);
         let view = |(k, buffer): (usize, &Buffer)| {
             let bytes = (buffer.numel as u64).saturating_mul(4);
             let whole = buffer.numel.is_multiple_of(4) && buffer.dtype.bytes() == 4;
