@@ -13,7 +13,7 @@ fn traced(device: &Device) -> Trace {
 
 #[test]
 fn every_kernel_is_noted_with_its_work() {
-    for device in own_gpu().into_iter().chain([plain_cpu()]) {
+    for device in own_gpu().into_iter().chain([wgrad::device::cpu::Cpu::beside()]) {
         let x = Tensor::ones([64, 64], &device);
         // The first product of a device is preceded by a test of the template.
         x.matmul(&x).realize().unwrap();
