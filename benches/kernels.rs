@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench kernels [-- NAME]`; software Vulkan counts as a device.
 
+mod common;
+
 use criterion::{Criterion, Throughput, criterion_main};
 use wgrad::prelude::*;
 
@@ -45,11 +47,7 @@ fn cases(device: &Device) -> Vec<Case> {
 }
 
 fn benches(c: &mut Criterion) {
-    #[cfg(feature = "gpu")]
-    let gpu = Device::gpu_with(&wgrad::device::GpuOptions { software: true, ..Default::default() }).ok();
-    #[cfg(not(feature = "gpu"))]
-    let gpu = None;
-    for device in std::iter::once(Device::cpu()).chain(gpu) {
+    for device in common::devices() {
         let mut group = c.benchmark_group(device.to_string());
         group.sample_size(20);
         for (name, work, build) in cases(&device) {

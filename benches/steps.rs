@@ -3,6 +3,7 @@
 //! `cargo bench --bench steps [-- NAME]`; software Vulkan counts as a device. A step ends with its
 //! loss on the host, so nothing is left under way.
 
+mod common;
 #[path = "../examples/bench/data.rs"]
 mod data;
 #[path = "../examples/bench/models.rs"]
@@ -35,11 +36,7 @@ fn cases(d: &Device) -> Vec<Case> {
 }
 
 fn benches(c: &mut Criterion) {
-    #[cfg(feature = "gpu")]
-    let gpu = Device::gpu_with(&wgrad::device::GpuOptions { software: true, ..Default::default() }).ok();
-    #[cfg(not(feature = "gpu"))]
-    let gpu = None;
-    for device in std::iter::once(Device::cpu()).chain(gpu) {
+    for device in common::devices() {
         let mut group = c.benchmark_group(device.to_string());
         group.sample_size(10);
         for Case { name, model, x, y } in cases(&device) {

@@ -61,15 +61,7 @@ impl<'g> Express<'g> {
 
     /// The number of an expression of `dtype`, shared with an equal one.
     pub fn push(&mut self, expr: Expr, dtype: DType) -> ExprId {
-        let key = (expr, dtype);
-        if let Some(&id) = self.seen.get(&key) {
-            return id;
-        }
-        let id = self.kernel.body.len() as ExprId;
-        self.kernel.body.push(key.0.clone());
-        self.kernel.dtypes.push(dtype);
-        self.seen.insert(key, id);
-        id
+        self.kernel.intern(&mut self.seen, expr, dtype)
     }
 
     /// The kernel's number for the buffer that `node` lies in.

@@ -8,6 +8,7 @@ use std::panic::Location;
 
 use crate::compile::index::{Lin, Var};
 use crate::dtype::DType;
+use crate::graph::mix::Map;
 use crate::graph::op::{CustomSpec, Extreme, Reduction, ScatterMode};
 use crate::graph::scalar::Scalar;
 
@@ -269,6 +270,19 @@ pub struct Sort {
 }
 
 impl Kernel {
+    /// The number of an expression of `dtype`, shared with an equal one that `seen` has.
+    pub fn intern(&mut self, seen: &mut Map<(Expr, DType), ExprId>, expr: Expr, dtype: DType) -> ExprId {
+        let key = (expr, dtype);
+        if let Some(&id) = seen.get(&key) {
+            return id;
+        }
+        let id = self.body.len() as ExprId;
+        self.body.push(key.0.clone());
+        self.dtypes.push(dtype);
+        seen.insert(key, id);
+        id
+    }
+
     /// Everything that is stored by index, sums beside a product included.
     pub fn stores_mut(&mut self) -> Vec<&mut Store> {
         match &mut self.kind {

@@ -2,8 +2,8 @@
 //!
 //! The passes, in order: *flatten* ([`graph`]), *simplify*, *schedule* ([`parts`], then
 //! [`schedule`]), *lower* (with [`express`] and [`index`], then [`sums`]),
-//! *memory*. Shader text is made from a
-//! kernel by [`wgsl`] when a GPU needs it. No pass knows a device or does I/O.
+//! *memory*. Shader text is made from a kernel by [`wgsl`] when a GPU needs it. No pass knows a
+//! device or does I/O.
 
 pub mod express;
 pub mod graph;
@@ -32,12 +32,6 @@ pub fn compile(graph: &Graph, limits: &Limits) -> Plan {
         kernels
     };
     let kernels = lowered(false);
-    let fits = kernels.kernels.iter().all(|kernel| bindings(kernel, limits) <= limits.buffers_max);
+    let fits = kernels.kernels.iter().all(|kernel| schedule::bindings(kernel, limits) <= limits.buffers_max);
     memory::assign(&simple, if fits { kernels } else { lowered(true) })
-}
-
-/// How many storage bindings `kernel` takes.
-fn bindings(kernel: &kernel::Kernel, limits: &Limits) -> usize {
-    let windows = |b: &kernel::Buffer| schedule::windows(limits, b.dtype.bytes() * b.numel);
-    kernel.buffers.iter().map(windows).sum::<usize>() + usize::from(!kernel.faults.is_empty())
 }

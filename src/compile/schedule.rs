@@ -542,6 +542,12 @@ pub fn windows(limits: &Limits, bytes: usize) -> usize {
     (bytes as u64).div_ceil(limits.binding_bytes_max.max(256) & !255).max(1) as usize
 }
 
+/// How many storage bindings `kernel` takes.
+pub fn bindings(kernel: &kernel::Kernel, limits: &Limits) -> usize {
+    let windows = |b: &kernel::Buffer| windows(limits, b.dtype.bytes() * b.numel);
+    kernel.buffers.iter().map(windows).sum::<usize>() + usize::from(!kernel.faults.is_empty())
+}
+
 /// The loops of a kernel that is not made yet.
 pub fn empty_loop() -> kernel::Loop {
     kernel::Loop { outer: 0, inner: 1, reduces: Vec::new(), stores: Vec::new(), rows: true }

@@ -7,7 +7,7 @@ use crate::compile::index::{Atom, Lin, Var};
 use crate::compile::kernel::{Access, Dot, Expr, ExprId, FoldKind, I, J, K, Kernel, Kind, Loop, O, Reduce, Store};
 use crate::compile::lower::Lowered;
 use crate::compile::plan::{Limits, Target};
-use crate::compile::schedule::windows;
+use crate::compile::schedule::bindings;
 use crate::dtype::DType;
 use crate::graph::op::Reduction;
 
@@ -129,11 +129,6 @@ fn in_time(kernels: &[Kernel], from: usize, to: usize, slot: usize) -> bool {
     let between = kernels.get(from..to).unwrap_or_default();
     let own = |kernel: &Kernel, access: Access| kernel.buffers.iter().any(|b| b.slot == slot && b.access == access);
     !between.iter().any(|kernel| own(kernel, Access::Read)) && !own(&kernels[to], Access::Read)
-}
-
-fn bindings(kernel: &Kernel, limits: &Limits) -> usize {
-    let windows = kernel.buffers.iter().map(|b| windows(limits, b.dtype.bytes() * b.numel)).sum::<usize>();
-    windows + usize::from(!kernel.faults.is_empty())
 }
 
 /// `lin` with variables renamed.

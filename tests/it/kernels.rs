@@ -2,6 +2,8 @@
 
 use wgrad::prelude::*;
 
+use crate::devices::{devices, is_cpu};
+
 fn data(dims: &[usize]) -> Tensor {
     let n: usize = dims.iter().product();
     let x = Tensor::arange(0.0, n as f64, 1.0, &Device::cpu()).reshape(dims).sin();
@@ -82,6 +84,32 @@ fn the_transpose_of_a_product_is_a_product() {
     // Where both are wanted, the product is computed once.
     let y = x.matmul(&w);
     kernels(&[&y, &y.transpose(0, 1)], 2);
+}
+
+/// On a GPU the sums come with the product, whichever operand they are of and whatever its edges.
+#[test]
+fn sums_of_operands_come_with_their_product() {
+    for device in devices() {
+        for [m, n, k] in [[8, 8, 8], [9, 7, 10], [12, 6, 130], [6, 13, 5], [33, 20, 16], [64, 72, 300]] {
+            let [lhs, rhs] = [[m, k], [k, n]].map(|dims| data(&dims).to_device(&device));
+            let roots = [lhs.matmul(&rhs), lhs.sum(1), rhs.sum(0)];
+            let kernels = wgrad::explain(&roots).unwrap().kernels();
+            // Longer sums are added up in two steps.
+            assert!(is_cpu(&device) || k > 256 || kernels == 1, "{kernels} kernels on {device}");
+            wgrad::realize(&roots).unwrap();
+            let [y, rows, columns] = roots.map(|x| x.to_vec::<f32>().unwrap());
+            let [lhs, rhs] = [lhs, rhs].map(|x| x.to_vec::<f32>().unwrap());
+            let (l, r) =
+                (|i: usize, p: usize| f64::from(lhs[i * k + p]), |p: usize, j: usize| f64::from(rhs[p * n + j]));
+            let close = |got: f32, want: f64, what: &str| {
+                assert!((f64::from(got) - want).abs() < 1e-4, "{what} of {m} {n} {k} on {device}: {got}, not {want}");
+            };
+            (0..m).for_each(|i| close(rows[i], (0..k).map(|p| l(i, p)).sum(), "rows"));
+            (0..n).for_each(|j| close(columns[j], (0..k).map(|p| r(p, j)).sum(), "columns"));
+            let sum = |at: usize| (0..k).map(|p| l(at / n, p) * r(p, at % n)).sum();
+            (0..m * n).for_each(|at| close(y[at], sum(at), "product"));
+        }
+    }
 }
 
 #[test]

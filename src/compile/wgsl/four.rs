@@ -7,7 +7,7 @@
 use crate::compile::index::{Atom, Lin, Var};
 use crate::compile::kernel::{Access, Buffer, Dot, Expr, ExprId, I, J, Kernel, Kind, Loop, O, Reduce, Store};
 use crate::compile::plan::{Limits, Target};
-use crate::compile::schedule::windows;
+use crate::compile::schedule::bindings;
 use crate::compile::wgsl::text::reachable;
 use crate::dtype::DType;
 use crate::graph::mix::Map;
@@ -205,15 +205,8 @@ impl<'k> Writer<'k> {
     }
 
     fn push(&mut self, expr: Expr, dtype: DType) -> ExprId {
-        let key = (expr, dtype);
-        if let Some(&id) = self.seen.get(&key) {
-            return id;
-        }
-        let id = self.kernel.body.len() as ExprId;
-        self.kernel.body.push(key.0.clone());
-        self.kernel.dtypes.push(dtype);
-        self.loads.push(None);
-        self.seen.insert(key, id);
+        let id = self.kernel.intern(&mut self.seen, expr, dtype);
+        self.loads.resize(self.kernel.body.len(), None);
         id
     }
 
@@ -253,9 +246,7 @@ impl<'k> Writer<'k> {
             let seen = if grouped { &mut wide } else { &mut single };
             seen[buffer] = true;
         }
-        let taken = |b: &Buffer| windows(limits, b.numel.saturating_mul(b.dtype.bytes()));
-        let taken = buffers.iter().map(taken).sum::<usize>() + usize::from(!self.kernel.faults.is_empty());
-        let mut room = limits.buffers_max.saturating_sub(taken);
+        let mut room = limits.buffers_max.saturating_sub(bindings(&self.kernel, limits));
         let view = |(k, buffer): (usize, &Buffer)| {
             let bytes = (buffer.numel as u64).saturating_mul(4);
             let whole = buffer.numel.is_multiple_of(4) && buffer.dtype.bytes() == 4;
