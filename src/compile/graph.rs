@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 use std::panic::Location;
 
 use crate::dtype::DType;
@@ -81,58 +82,75 @@ pub struct Bindings {
     pub scalars: Vec<u32>,
 }
 
+/// The tensors below some roots, each looked at once: another thread may compute them meanwhile.
+#[derive(Default)]
+struct Met {
+    tensors: Vec<Tensor>,
+    /// Where each one's operands stand in `edges`; `None` for a leaf.
+    src: Vec<Option<Range<usize>>>,
+    /// Numbers of tensors.
+    edges: Vec<usize>,
+    numbers: ById<usize>,
+}
+
+impl Met {
+    fn number(&mut self, x: &Tensor) -> usize {
+        let next = self.tensors.len();
+        let k = *self.numbers.entry(x.0.id).or_insert(next);
+        if k == next {
+            self.tensors.push(x.clone());
+        }
+        k
+    }
+
+    /// Meets the operands of everything met.
+    fn follow(&mut self) {
+        while let Some(x) = self.tensors.get(self.src.len()).cloned() {
+            let first = self.edges.len();
+            let open = x.with_open_src(|src| {
+                src.iter().for_each(|x| {
+                    let k = self.number(x);
+                    self.edges.push(k);
+                });
+            });
+            self.src.push(open.map(|()| first..self.edges.len()));
+        }
+    }
+}
+
 impl Graph {
     /// The graph below `roots`, down to tensors whose elements are known.
     pub fn flatten(roots: &[Tensor]) -> (Graph, Bindings) {
-        // What was met, by number in this graph once it has one.
-        let mut number: ById<Option<Id>> = ById::default();
-        let mut tensors: Vec<Tensor> = Vec::new();
-        let mut open: Vec<Tensor> = roots.to_vec();
-        while let Some(x) = open.pop() {
-            if number.insert(x.0.id, None).is_some() || x.is_realized() {
-                continue;
-            }
-            x.with_src(|src| open.extend(src.iter().cloned()));
-            tensors.push(x);
-        }
-        let mut order: Vec<(u64, usize)> = tensors.iter().zip(0..).map(|(x, k)| (x.0.id, k)).collect();
+        let mut met = Met::default();
+        let roots: Vec<usize> = roots.iter().map(|x| met.number(x)).collect();
+        met.follow();
+        let mut order: Vec<(u64, usize)> =
+            met.tensors.iter().zip(0..).filter(|&(_, k)| met.src[k].is_some()).map(|(x, k)| (x.0.id, k)).collect();
         order.sort_unstable();
 
         let mut regions: ById<usize> = ById::default();
-        let mut nodes: Vec<Node> = Vec::with_capacity(tensors.len());
+        let mut nodes: Vec<Node> = Vec::with_capacity(met.tensors.len());
         let mut bindings = Bindings::default();
-        let bare = |x: &Tensor| Node {
-            op: Op::Data,
-            src: Vec::new(),
-            shape: *x.shape(),
-            dtype: x.dtype(),
-            leaf: 0,
-            at: x.0.at,
-        };
+        let mut ids: Vec<Option<Id>> = vec![None; met.tensors.len()];
         // A leaf stands before its first user: when it was made says nothing about the formula.
-        let place = |x: &Tensor, nodes: &mut Vec<Node>, leaves: &mut Vec<Tensor>| {
-            nodes.push(Node { leaf: leaves.len(), ..bare(x) });
-            leaves.push(x.clone());
-            nodes.len() as Id - 1
+        let mut id = |k: usize, nodes: &mut Vec<Node>, ids: &mut [Option<Id>]| {
+            *ids[k].get_or_insert_with(|| {
+                let x = &met.tensors[k];
+                let leaf = bindings.leaves.len();
+                bindings.leaves.push(x.clone());
+                let (shape, dtype, at) = (*x.shape(), x.dtype(), x.0.at);
+                nodes.push(Node { op: Op::Data, src: Vec::new(), shape, dtype, leaf, at });
+                nodes.len() as Id - 1
+            })
         };
-        for x in order.iter().map(|&(_, k)| &tensors[k]) {
-            let mut node = bare(x);
-            x.with_src(|src| {
-                let id = |s: &Tensor| {
-                    *number.entry(s.0.id).or_default().get_or_insert_with(|| place(s, &mut nodes, &mut bindings.leaves))
-                };
-                node.src = src.iter().map(id).collect();
-            });
-            node.op = match &x.0.op {
-                // Another thread computed it meanwhile, and its operands may be gone.
-                _ if x.is_realized() => {
-                    node.src.clear();
-                    node.leaf = bindings.leaves.len();
-                    bindings.leaves.push(x.clone());
-                    Op::Data
-                }
+        for (_, k) in order {
+            let x = &met.tensors[k];
+            let edges = &met.edges[met.src[k].clone().unwrap_or_default()];
+            let src = edges.iter().map(|&s| id(s, &mut nodes, &mut ids)).collect();
+            let mut leaf = 0;
+            let op = match &x.0.op {
                 Op::Input(value) => {
-                    node.leaf = bindings.scalars.len();
+                    leaf = bindings.scalars.len();
                     bindings.scalars.push(value.bits(x.dtype()));
                     Op::Input(crate::Number::Int(0))
                 }
@@ -142,13 +160,10 @@ impl Graph {
                 }
                 op => op.clone(),
             };
-            number.insert(x.0.id, Some(nodes.len() as Id));
-            nodes.push(node);
+            ids[k] = Some(nodes.len() as Id);
+            nodes.push(Node { op, src, shape: *x.shape(), dtype: x.dtype(), leaf, at: x.0.at });
         }
-        let id = |x: &Tensor| {
-            *number.entry(x.0.id).or_default().get_or_insert_with(|| place(x, &mut nodes, &mut bindings.leaves))
-        };
-        let roots = roots.iter().map(id).collect();
+        let roots = roots.iter().map(|&k| id(k, &mut nodes, &mut ids)).collect();
         (Graph { nodes, roots }, bindings)
     }
 

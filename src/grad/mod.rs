@@ -119,8 +119,14 @@ struct Walk {
 struct Step {
     node: Tensor,
     src: Vec<Tensor>,
-    /// Whether a target is among what it was computed from.
-    needed: bool,
+    /// The number in the list of edges of the one to its first operand.
+    edge: usize,
+}
+
+impl Step {
+    fn new(node: &Tensor) -> Step {
+        Step { node: node.clone(), src: Vec::new(), edge: 0 }
+    }
 }
 
 /// Carries `dy` from `y` back to `targets`; when they are `leaves`, not beyond them.
@@ -132,11 +138,13 @@ fn walk(y: &Tensor, dy: &Tensor, targets: &[&Tensor], leaves: bool) -> Walk {
         return Walk { found: ById::default(), released: Vec::new() };
     };
 
-    let mut steps: Vec<Step> = Vec::new();
+    // Edges are numbers of steps, looked up once: a step of training has thousands.
+    let mut steps = vec![Step::new(y)];
+    let mut number = ById::from_iter([(y.0.id, 0)]);
+    let mut edges: Vec<usize> = Vec::new();
     let mut released = Vec::new();
-    let mut met = Ids::from_iter([y.0.id]);
-    let mut open = vec![y.clone()];
-    while let Some(node) = open.pop() {
+    let mut at = 0;
+    while let Some(Step { node, .. }) = steps.get(at) {
         let ends = node.0.id <= oldest
             || node.0.oldest > newest
             || !node.dtype().is_float()
@@ -146,38 +154,52 @@ fn walk(y: &Tensor, dy: &Tensor, targets: &[&Tensor], leaves: bool) -> Walk {
         if !ends && src.is_empty() && node.is_released() {
             released.push(node.clone());
         }
-        open.extend(src.iter().filter(|x| met.insert(x.0.id)).cloned());
-        steps.push(Step { node, src, needed: false });
+        let edge = edges.len();
+        for x in &src {
+            let next = steps.len();
+            let k = *number.entry(x.0.id).or_insert(next);
+            if k == next {
+                steps.push(Step::new(x));
+            }
+            edges.push(k);
+        }
+        (steps[at].src, steps[at].edge) = (src, edge);
+        at += 1;
     }
     let mut order: Vec<(u64, usize)> = steps.iter().zip(0..).map(|(step, k)| (step.node.0.id, k)).collect();
-    let index: ById<usize> = order.iter().copied().collect();
     order.sort_unstable();
-    for &(_, k) in &order {
-        let needed = |x: &Tensor| index.get(&x.0.id).is_some_and(|&k| steps[k].needed);
-        steps[k].needed = ids.contains(&steps[k].node.0.id) || steps[k].src.iter().any(needed);
+    let operands = |k: usize| &edges[steps[k].edge..][..steps[k].src.len()];
+    // Whether a target is among what a step was computed from.
+    let mut needed = vec![false; steps.len()];
+    for &(id, k) in &order {
+        needed[k] = ids.contains(&id) || operands(k).iter().any(|&x| needed[x]);
     }
 
-    let mut cotangents = ById::from_iter([(y.0.id, dy.clone())]);
+    let mut cotangents: Vec<Option<Tensor>> = vec![None; steps.len()];
+    cotangents[0] = Some(dy.clone());
     let mut found = ById::default();
-    for Step { node, src, needed } in order.iter().rev().map(|&(_, k)| &steps[k]) {
-        let Some(dy) = cotangents.remove(&node.0.id).filter(|_| *needed) else { continue };
-        let wanted: Vec<bool> = src.iter().map(|x| index.get(&x.0.id).is_some_and(|&k| steps[k].needed)).collect();
+    let mut wanted = Vec::new();
+    for &(id, k) in order.iter().rev() {
+        let Some(dy) = cotangents[k].take().filter(|_| needed[k]) else { continue };
+        let Step { node, src, .. } = &steps[k];
+        wanted.clear();
+        wanted.extend(operands(k).iter().map(|&x| needed[x]));
         let dxs = match src.len() {
             0 => Vec::new(),
             // A rule may take its cotangent's shape for granted.
             n if !dy.is_valid() => vec![Some(dy.clone()); n],
             _ => rules::rule(node, src, &dy, &wanted),
         };
-        for ((x, dx), wanted) in src.iter().zip(dxs).zip(wanted) {
-            let Some(mut dx) = dx.filter(|_| wanted) else { continue };
-            dx = fitted(dx, x, node);
-            if let Some(sum) = cotangents.remove(&x.0.id) {
-                dx = sum + dx;
-            }
-            cotangents.insert(x.0.id, dx);
+        for ((x, dx), &to) in src.iter().zip(dxs).zip(operands(k)) {
+            let Some(dx) = dx.filter(|_| needed[to]) else { continue };
+            let dx = fitted(dx, x, node);
+            cotangents[to] = Some(match cotangents[to].take() {
+                Some(sum) => sum + dx,
+                None => dx,
+            });
         }
-        if ids.contains(&node.0.id) {
-            found.insert(node.0.id, dy);
+        if ids.contains(&id) {
+            found.insert(id, dy);
         }
     }
     Walk { found, released }

@@ -32,8 +32,9 @@ pub(super) fn rule(y: &Tensor, src: &[Tensor], dy: &Tensor, wanted: &[bool]) -> 
             let spec = row.spec();
             let choice = if spec.family == Family::Choose { 1 } else { 0 };
             let all: Vec<&Tensor> = src.iter().chain([y, dy]).collect();
-            let cotangents = (spec.grad)(&all).into_iter().map(Some);
-            std::iter::repeat_n(None, choice).chain(cotangents).collect()
+            let mut cotangents = (spec.grad)(&all, wanted.get(choice..).unwrap_or_default());
+            cotangents.splice(0..0, std::iter::repeat_n(None, choice));
+            cotangents
         }
         (Op::Cast, [x]) => vec![given!(x.dtype().is_float(), dy.cast(x.dtype()))],
 

@@ -45,9 +45,9 @@ pub struct Spec {
     pub lanes_i32: Option<Lanes>,
     /// The meaning on a block of `u32`.
     pub lanes_u32: Option<Lanes>,
-    /// Cotangents of the operands from the operands, the result and its cotangent, in this order;
-    /// empty when the derivative is zero or there is none.
-    pub grad: fn(&[&Tensor]) -> Vec<Tensor>,
+    /// Cotangents of the values from the operands, the result and its cotangent, in this order, for
+    /// those values that have one wanted; empty when the derivative is zero or there is none.
+    pub grad: fn(&[&Tensor], &[bool]) -> Vec<Option<Tensor>>,
     /// Where tests sample operands.
     pub domain: Range<f64>,
     /// Relative tolerance there, against the f64 meaning.
@@ -192,12 +192,13 @@ macro_rules! lanes {
 }
 
 macro_rules! gradient {
-    ([]) => { |_| Vec::new() };
+    ([]) => { |_, _| Vec::new() };
     (|$($g:ident),+| [$($ge:expr),*]) => {
-        |all| match *all {
+        |all, wanted| match *all {
             [$($g),+] => {
                 $(let _ = $g;)+
-                vec![$($ge),*]
+                let mut wanted = wanted.iter();
+                vec![$(if wanted.next() == Some(&true) { Some($ge) } else { None }),*]
             }
             _ => Vec::new(),
         }

@@ -184,6 +184,12 @@ impl Tensor {
         f(&self.0.lock().src)
     }
 
+    /// Runs `f` on the operands, unless the elements have been computed.
+    pub(crate) fn with_open_src<R>(&self, f: impl FnOnce(&[Tensor]) -> R) -> Option<R> {
+        let state = self.0.lock();
+        state.value.is_none().then(|| f(&state.src))
+    }
+
     /// The operands; none when they were released.
     pub(crate) fn src(&self) -> Vec<Tensor> {
         self.0.lock().src.to_vec()
@@ -278,10 +284,15 @@ impl Drop for Node {
             return;
         }
         let mut doomed = std::mem::take(&mut state.src).into_vec();
-        while let Some(Tensor(node)) = doomed.pop() {
-            if let Some(mut node) = Arc::into_inner(node) {
+        while let Some(Tensor(mut node)) = doomed.pop() {
+            let mut open = |node: &mut Node| {
                 let state = node.state.get_mut().unwrap_or_else(PoisonError::into_inner);
                 doomed.append(&mut std::mem::take(&mut state.src).into_vec());
+            };
+            // A node is large: it is moved only where another thread lets go of it at the same time.
+            match Arc::get_mut(&mut node) {
+                Some(node) => open(node),
+                None => drop(Arc::into_inner(node).as_mut().map(open)),
             }
         }
     }
