@@ -9,6 +9,8 @@ use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::panic::Location;
 
+use smallvec::SmallVec;
+
 use crate::dtype::DType;
 use crate::graph::mix::{ById, Mix};
 use crate::graph::op::{Op, Region};
@@ -17,6 +19,8 @@ use crate::shape::Shape;
 
 /// A node's number in its graph.
 pub type Id = u32;
+/// The operands of a node.
+pub type Operands = SmallVec<[Id; 4]>;
 
 /// A flat graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +37,7 @@ pub struct Node {
     /// The primitive.
     pub op: Op,
     /// Its operands.
-    pub src: Vec<Id>,
+    pub src: Operands,
     /// The shape of its result.
     pub shape: Shape,
     /// The dtype of its result.
@@ -126,7 +130,7 @@ impl Graph {
         met.follow();
         let mut order: Vec<(u64, usize)> =
             met.tensors.iter().zip(0..).filter(|&(_, k)| met.src[k].is_some()).map(|(x, k)| (x.0.id, k)).collect();
-        order.sort_unstable();
+        order.sort_unstable_by_key(|&(id, _)| id);
 
         let mut regions: ById<usize> = ById::default();
         let mut nodes: Vec<Node> = Vec::with_capacity(met.tensors.len());
@@ -139,7 +143,7 @@ impl Graph {
                 let leaf = bindings.leaves.len();
                 bindings.leaves.push(x.clone());
                 let (shape, dtype, at) = (*x.shape(), x.dtype(), x.0.at);
-                nodes.push(Node { op: Op::Data, src: Vec::new(), shape, dtype, leaf, at });
+                nodes.push(Node { op: Op::Data, src: Operands::new(), shape, dtype, leaf, at });
                 nodes.len() as Id - 1
             })
         };

@@ -198,7 +198,7 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
 pub fn operands(graph: &Graph, parts: &Parts, id: Id) -> Vec<Id> {
     let mut found = Vec::new();
     let mut seen = Ids::default();
-    let mut open: Vec<Id> = graph.node(id).src.clone();
+    let mut open: Vec<Id> = graph.node(id).src.to_vec();
     while let Some(x) = open.pop() {
         if !seen.insert(u64::from(x)) {
             continue;

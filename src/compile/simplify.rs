@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use crate::compile::graph::{Graph, Id, Node};
+use smallvec::smallvec;
+
+use crate::compile::graph::{Graph, Id, Node, Operands};
 use crate::compile::plan::Target;
 use crate::dtype::{DType, Number};
 use crate::graph::mix::{ById, Mix};
@@ -117,11 +119,11 @@ impl Pass {
         let operands = [src[1], src[0]].map(|x| {
             let Node { shape, dtype, .. } = *self.out.node(x);
             let &[b, rows, columns] = shape.dims() else { return None };
-            Some(self.derived(node, Op::Permute(exchanged), vec![x], Shape::new(&[b, columns, rows]).ok()?, dtype))
+            Some(self.derived(node, Op::Permute(exchanged), &[x], Shape::new(&[b, columns, rows]).ok()?, dtype))
         });
         let [Some(a), Some(b)] = operands else { return None };
-        let product = self.derived(node, Op::Dot, vec![a, b], Shape::new(&[1, n, m]).ok()?, dtype);
-        Some(self.derived(node, Op::Reshape, vec![product], node.shape, dtype))
+        let product = self.derived(node, Op::Dot, &[a, b], Shape::new(&[1, n, m]).ok()?, dtype);
+        Some(self.derived(node, Op::Reshape, &[product], node.shape, dtype))
     }
 
     /// The number of a node that means what `node` means.
@@ -159,8 +161,8 @@ impl Pass {
                 match dtype == dtype.compute() {
                     true => self.intern(node),
                     false => {
-                        let wide = self.derived(&node, Op::Cast, node.src.clone(), shape, dtype.compute());
-                        self.intern(Node { src: vec![wide], ..node })
+                        let wide = self.derived(&node, Op::Cast, &node.src, shape, dtype.compute());
+                        self.intern(Node { src: smallvec![wide], ..node })
                     }
                 }
             }
@@ -190,14 +192,13 @@ impl Pass {
             Op::ArgSort { axis, descending } => self.arg_sort(node, axis, descending),
             Op::Concat { axis } => {
                 let mut node = node;
-                node.src.retain(|&s| self.out.node(s).shape.numel() > 0);
+                node.src.retain(|s| self.out.node(*s).shape.numel() > 0);
                 match node.src[..] {
                     [only] => only,
                     // A kernel binds only so many buffers: long joins are made of shorter ones.
                     _ if node.src.len() > 4 => {
-                        let parts = node.src.chunks(4).map(|part| part.to_vec()).collect::<Vec<_>>();
-                        let mut joined = Vec::with_capacity(parts.len());
-                        for src in parts {
+                        let mut joined = Operands::new();
+                        for src in node.src.chunks(4) {
                             let n = src.iter().map(|&s| self.out.node(s).shape.dims()[axis]).sum();
                             let shape = node.shape.with(axis, n).unwrap_or(node.shape);
                             joined.push(self.derived(&node, Op::Concat { axis }, src, shape, node.dtype));
@@ -242,12 +243,12 @@ impl Pass {
     }
 
     /// A node that the rewriting of `like` needs.
-    fn derived(&mut self, like: &Node, op: Op, src: Vec<Id>, shape: Shape, dtype: DType) -> Id {
-        self.make(Node { op, src, shape, dtype, leaf: 0, at: like.at })
+    fn derived(&mut self, like: &Node, op: Op, src: &[Id], shape: Shape, dtype: DType) -> Id {
+        self.make(Node { op, src: src.into(), shape, dtype, leaf: 0, at: like.at })
     }
 
     fn constant(&mut self, like: &Node, value: Number) -> Id {
-        self.intern(Node { op: Op::Const(value), src: Vec::new(), leaf: 0, ..like.clone() })
+        self.intern(Node { op: Op::Const(value), src: Operands::new(), leaf: 0, ..like.clone() })
     }
 
     fn constant_of(&self, id: Id) -> Option<Number> {
@@ -276,10 +277,10 @@ impl Pass {
             (Scalar::Add, &[x, _]) if !float && is(1, 0.0) => return x,
             (Scalar::Add, &[_, z]) if !float && is(0, 0.0) => return z,
             (Scalar::Pow, &[x, _]) if float && is(1, 2.0) => {
-                return self.make(Node { op: Op::Scalar(Scalar::Mul), src: vec![x, x], ..node });
+                return self.make(Node { op: Op::Scalar(Scalar::Mul), src: smallvec![x, x], ..node });
             }
             (Scalar::Pow, &[x, _]) if float && is(1, -1.0) => {
-                return self.make(Node { op: Op::Scalar(Scalar::Recip), src: vec![x], ..node });
+                return self.make(Node { op: Op::Scalar(Scalar::Recip), src: smallvec![x], ..node });
             }
             (Scalar::Neg, &[x]) => {
                 if let Node { op: Op::Scalar(Scalar::Neg), src, .. } = self.out.node(x) {
@@ -344,15 +345,15 @@ impl Pass {
         let Ok(split) = Shape::new(&split) else {
             return self.in_compute_dtype(node, |pass, node| pass.intern(node));
         };
-        let ordered = self.derived(&node, Op::Permute(perm), vec![x], split, dtype);
-        let whole = self.derived(&node, Op::Reshape, vec![ordered], tiled, dtype);
+        let ordered = self.derived(&node, Op::Permute(perm), &[x], split, dtype);
+        let whole = self.derived(&node, Op::Reshape, &[ordered], tiled, dtype);
         // Elements behind the last window have no gradient.
         let hi: Vec<usize> = node.shape.dims().iter().zip(tiled.dims()).map(|(n, m)| n.saturating_sub(*m)).collect();
         match hi.iter().all(|&n| n == 0) {
             true => whole,
             false => {
                 let pad = PadSpec { lo: vec![0; rank], hi, interior: vec![0; rank], fill: Number::Int(0) };
-                self.derived(&node, Op::Pad(Arc::new(pad)), vec![whole], node.shape, dtype)
+                self.derived(&node, Op::Pad(Arc::new(pad)), &[whole], node.shape, dtype)
             }
         }
     }
@@ -365,7 +366,7 @@ impl Pass {
             return self.constant(&node, kind.identity(node.dtype));
         }
         if inner == 1 {
-            return self.derived(&node, Op::Reshape, vec![x], node.shape, node.dtype);
+            return self.derived(&node, Op::Reshape, &[x], node.shape, node.dtype);
         }
         if let (Some(value), Reduction::Max | Reduction::Min) = (self.constant_of(x), kind) {
             return self.constant(&node, value);
@@ -394,23 +395,23 @@ impl Pass {
                     hi[axis] = piece * pieces - n;
                     let pad = PadSpec { lo: vec![0; rank], hi, interior: vec![0; rank], fill: kind.identity(dtype) };
                     long = shape.with(axis, piece * pieces).unwrap_or(shape);
-                    padded = self.derived(&node, Op::Pad(Arc::new(pad)), vec![x], long, dtype);
+                    padded = self.derived(&node, Op::Pad(Arc::new(pad)), &[x], long, dtype);
                 }
                 let mut dims = long.dims().to_vec();
                 dims[axis] = pieces;
                 dims.insert(axis + 1, piece);
                 // A tensor of the highest rank cannot be cut further.
                 let Ok(cut) = Shape::new(&dims) else { return self.intern(node) };
-                let cut_x = self.derived(&node, Op::Reshape, vec![padded], cut, dtype);
+                let cut_x = self.derived(&node, Op::Reshape, &[padded], cut, dtype);
                 // Everything but the pieces goes first; then the pieces.
                 let up = |a: usize| if a > axis { a + 1 } else { a };
                 let first = set.iter().fold(AxisSet::default(), |s, a| s.and(if a == axis { axis + 1 } else { up(a) }));
                 let partial_shape = cut.without(first);
                 let partial =
-                    Node { op: Op::Reduce(kind, first), src: vec![cut_x], shape: partial_shape, ..node.clone() };
+                    Node { op: Op::Reduce(kind, first), src: smallvec![cut_x], shape: partial_shape, ..node.clone() };
                 let partial = self.intern(partial);
                 let at = (0..axis).filter(|&a| !set.has(a)).count();
-                self.intern(Node { op: Op::Reduce(kind, AxisSet::one(at)), src: vec![partial], ..node })
+                self.intern(Node { op: Op::Reduce(kind, AxisSet::one(at)), src: smallvec![partial], ..node })
             }
         }
     }
@@ -428,11 +429,11 @@ impl Pass {
         for s in &mut wide.src {
             if self.out.node(*s).dtype == dtype {
                 let shape = self.out.node(*s).shape;
-                *s = self.derived(&node, Op::Cast, vec![*s], shape, wide.dtype);
+                *s = self.derived(&node, Op::Cast, &[*s], shape, wide.dtype);
             }
         }
         let wide = make(self, wide);
-        self.derived(&node, Op::Cast, vec![wide], node.shape, dtype)
+        self.derived(&node, Op::Cast, &[wide], node.shape, dtype)
     }
 
     /// Sorting by `u32` keys in ascending order: floats are mapped so that their order is the
@@ -442,35 +443,35 @@ impl Pass {
         let Node { shape, dtype, .. } = self.out.node(x).clone();
         let like = Node { shape, dtype: DType::U32, ..node.clone() };
         let word = |pass: &mut Pass, n: u32| pass.constant(&like, Number::Int(i64::from(n)));
-        let scalar = |pass: &mut Pass, op: Scalar, src: Vec<Id>, dtype: DType| {
+        let scalar = |pass: &mut Pass, op: Scalar, src: &[Id], dtype: DType| {
             pass.derived(&like, Op::Scalar(op), src, shape, dtype)
         };
         let mut key = match dtype.compute() {
             DType::F32 => {
-                let wide = self.derived(&like, Op::Cast, vec![x], shape, DType::F32);
-                let bits = self.derived(&like, Op::Bitcast, vec![wide], shape, DType::U32);
+                let wide = self.derived(&like, Op::Cast, &[x], shape, DType::F32);
+                let bits = self.derived(&like, Op::Bitcast, &[wide], shape, DType::U32);
                 let (sign, zero, all) = (word(self, 1 << 31), word(self, 0), word(self, u32::MAX));
                 let bits = {
-                    let is_zero = scalar(self, Scalar::Eq, vec![bits, sign], DType::Bool);
-                    scalar(self, Scalar::Where, vec![is_zero, zero, bits], DType::U32)
+                    let is_zero = scalar(self, Scalar::Eq, &[bits, sign], DType::Bool);
+                    scalar(self, Scalar::Where, &[is_zero, zero, bits], DType::U32)
                 };
-                let negative = scalar(self, Scalar::Ge, vec![bits, sign], DType::Bool);
-                let mask = scalar(self, Scalar::Where, vec![negative, all, sign], DType::U32);
-                let ordered = scalar(self, Scalar::Xor, vec![bits, mask], DType::U32);
-                let nan = scalar(self, Scalar::IsNan, vec![wide], DType::Bool);
-                scalar(self, Scalar::Where, vec![nan, all, ordered], DType::U32)
+                let negative = scalar(self, Scalar::Ge, &[bits, sign], DType::Bool);
+                let mask = scalar(self, Scalar::Where, &[negative, all, sign], DType::U32);
+                let ordered = scalar(self, Scalar::Xor, &[bits, mask], DType::U32);
+                let nan = scalar(self, Scalar::IsNan, &[wide], DType::Bool);
+                scalar(self, Scalar::Where, &[nan, all, ordered], DType::U32)
             }
             DType::I32 => {
-                let bits = self.derived(&like, Op::Bitcast, vec![x], shape, DType::U32);
+                let bits = self.derived(&like, Op::Bitcast, &[x], shape, DType::U32);
                 let sign = word(self, 1 << 31);
-                scalar(self, Scalar::Xor, vec![bits, sign], DType::U32)
+                scalar(self, Scalar::Xor, &[bits, sign], DType::U32)
             }
-            _ => self.derived(&like, Op::Cast, vec![x], shape, DType::U32),
+            _ => self.derived(&like, Op::Cast, &[x], shape, DType::U32),
         };
         if descending {
-            key = scalar(self, Scalar::Not, vec![key], DType::U32);
+            key = scalar(self, Scalar::Not, &[key], DType::U32);
         }
-        self.intern(Node { op: Op::ArgSort { axis, descending: false }, src: vec![key], ..node })
+        self.intern(Node { op: Op::ArgSort { axis, descending: false }, src: smallvec![key], ..node })
     }
 }
 

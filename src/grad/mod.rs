@@ -12,7 +12,7 @@ use std::panic::Location;
 use crate::error::{Error, ErrorKind};
 use crate::graph::mix::{ById, Ids};
 use crate::graph::op::Op;
-use crate::graph::tensor::Tensor;
+use crate::graph::tensor::{Operands, Tensor};
 
 pub use block::{checkpoint, custom_gradient};
 
@@ -118,14 +118,14 @@ struct Walk {
 /// A node on the way, with its operands.
 struct Step {
     node: Tensor,
-    src: Vec<Tensor>,
+    src: Operands,
     /// The number in the list of edges of the one to its first operand.
     edge: usize,
 }
 
 impl Step {
     fn new(node: &Tensor) -> Step {
-        Step { node: node.clone(), src: Vec::new(), edge: 0 }
+        Step { node: node.clone(), src: Operands::new(), edge: 0 }
     }
 }
 
@@ -150,7 +150,7 @@ fn walk(y: &Tensor, dy: &Tensor, targets: &[&Tensor], leaves: bool) -> Walk {
             || !node.dtype().is_float()
             || matches!(node.0.op, Op::Detach | Op::Tracked)
             || (leaves && ids.contains(&node.0.id));
-        let src = if ends { Vec::new() } else { node.src() };
+        let src = if ends { Operands::new() } else { node.src() };
         if !ends && src.is_empty() && node.is_released() {
             released.push(node.clone());
         }
@@ -167,7 +167,7 @@ fn walk(y: &Tensor, dy: &Tensor, targets: &[&Tensor], leaves: bool) -> Walk {
         at += 1;
     }
     let mut order: Vec<(u64, usize)> = steps.iter().zip(0..).map(|(step, k)| (step.node.0.id, k)).collect();
-    order.sort_unstable();
+    order.sort_unstable_by_key(|&(id, _)| id);
     let operands = |k: usize| &edges[steps[k].edge..][..steps[k].src.len()];
     // Whether a target is among what a step was computed from.
     let mut needed = vec![false; steps.len()];

@@ -12,7 +12,7 @@ use crate::graph::op::{
     Word,
 };
 use crate::graph::scalar::{Family, Scalar};
-use crate::graph::tensor::Tensor;
+use crate::graph::tensor::{Operands, Tensor};
 use crate::shape::{AxisSet, RANK_MAX, Shape, windows};
 
 impl Tensor {
@@ -21,13 +21,13 @@ impl Tensor {
     /// Every element is `value`.
     #[track_caller]
     pub(crate) fn constant(value: Number, shape: Shape, dtype: DType, device: &Device) -> Tensor {
-        Tensor::node(Op::Const(value), Vec::new(), shape, dtype, device)
+        Tensor::node(Op::Const(value), Operands::new(), shape, dtype, device)
     }
 
     /// `i32` indices along `axis`.
     #[track_caller]
     pub(crate) fn iota(axis: usize, shape: Shape, device: &Device) -> Tensor {
-        Tensor::node(Op::Iota { axis }, Vec::new(), shape, DType::I32, device)
+        Tensor::node(Op::Iota { axis }, Operands::new(), shape, DType::I32, device)
     }
 
     /// Threefry bits of `shape` under the key `self`.

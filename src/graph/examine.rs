@@ -4,7 +4,7 @@
 use crate::dtype::DType;
 use crate::graph::device::Device;
 use crate::graph::op::Op;
-use crate::graph::tensor::Tensor;
+use crate::graph::tensor::{Operands, Tensor};
 use crate::shape::Shape;
 
 /// What a rule finds: a node's op, shape and dtype, or what is wrong, in words.
@@ -52,7 +52,7 @@ impl Tensor {
     #[track_caller]
     fn typed(src: &[&Tensor], (op, shape, dtype): (Op, Shape, DType)) -> Tensor {
         let device = src.first().map_or_else(Device::nowhere, |x| x.device().clone());
-        Tensor::node(op, src.iter().map(|&x| x.clone()).collect(), shape, dtype, &device)
+        Tensor::node(op, src.iter().map(|&x| x.clone()).collect::<Operands>(), shape, dtype, &device)
     }
 
     /// A node of what `rule` says over `src`, unless an operand is invalid or elsewhere.

@@ -6,6 +6,8 @@ use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use smallvec::SmallVec;
+
 use crate::dtype::{DType, Number};
 use crate::error::{Error, ErrorKind};
 use crate::graph::device::{Device, HostData, Storage};
@@ -35,8 +37,11 @@ pub struct Node {
     state: Mutex<State>,
 }
 
+/// A node's operands; seldom more than two.
+pub(crate) type Operands = SmallVec<[Tensor; 2]>;
+
 struct State {
-    src: Box<[Tensor]>,
+    src: Operands,
     value: Option<Arc<dyn Storage>>,
     /// The operands were let go after the value was computed.
     released: bool,
@@ -53,7 +58,7 @@ pub(crate) fn fresh_id() -> u64 {
 impl Tensor {
     /// A node of `op` over `src`; operands are taken as checked by the caller.
     #[track_caller]
-    pub(crate) fn node(op: Op, src: Vec<Tensor>, shape: Shape, dtype: DType, device: &Device) -> Tensor {
+    pub(crate) fn node(op: Op, src: Operands, shape: Shape, dtype: DType, device: &Device) -> Tensor {
         let tracked = match op {
             Op::Detach => false,
             Op::Tracked => true,
@@ -71,14 +76,14 @@ impl Tensor {
             tracked,
             oldest,
             at: Location::caller(),
-            state: Mutex::new(State { src: src.into(), value: None, released: false }),
+            state: Mutex::new(State { src, value: None, released: false }),
         }))
     }
 
     /// A leaf with elements in some memory.
     #[track_caller]
     pub(crate) fn leaf(value: Arc<dyn Storage>, shape: Shape, dtype: DType, device: &Device) -> Tensor {
-        let x = Tensor::node(Op::Data, Vec::new(), shape, dtype, device);
+        let x = Tensor::node(Op::Data, Operands::new(), shape, dtype, device);
         x.0.lock().value = Some(value);
         x
     }
@@ -100,7 +105,7 @@ impl Tensor {
     /// The invalid tensor that stands for `error`.
     #[track_caller]
     pub fn from_error(error: Error, device: &Device) -> Tensor {
-        Tensor::node(Op::Invalid(Fault(error)), Vec::new(), Shape::SCALAR, DType::F32, device)
+        Tensor::node(Op::Invalid(Fault(error)), Operands::new(), Shape::SCALAR, DType::F32, device)
     }
 
     /// The first mistake this tensor was built on, if any.
@@ -191,8 +196,8 @@ impl Tensor {
     }
 
     /// The operands; none when they were released.
-    pub(crate) fn src(&self) -> Vec<Tensor> {
-        self.0.lock().src.to_vec()
+    pub(crate) fn src(&self) -> Operands {
+        self.0.lock().src.clone()
     }
 
     /// The elements, when they have been computed.
@@ -283,11 +288,11 @@ impl Drop for Node {
         if state.src.is_empty() {
             return;
         }
-        let mut doomed = std::mem::take(&mut state.src).into_vec();
+        let mut doomed = std::mem::take(&mut state.src);
         while let Some(Tensor(mut node)) = doomed.pop() {
             let mut open = |node: &mut Node| {
                 let state = node.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-                doomed.append(&mut std::mem::take(&mut state.src).into_vec());
+                doomed.append(&mut state.src);
             };
             // A node is large: it is moved only where another thread lets go of it at the same time.
             match Arc::get_mut(&mut node) {
@@ -318,7 +323,7 @@ impl Operand for Number {
     #[track_caller]
     fn operand(&self, like: &Tensor) -> Tensor {
         let dtype = self.promote(like.dtype());
-        Tensor::node(Op::Const(*self), Vec::new(), Shape::SCALAR, dtype, like.device())
+        Tensor::node(Op::Const(*self), Operands::new(), Shape::SCALAR, dtype, like.device())
     }
 }
 

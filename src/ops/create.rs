@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use crate::dtype::{DType, Element, Number};
 use crate::graph::device::Device;
 use crate::graph::op::Op;
-use crate::graph::tensor::Tensor;
+use crate::graph::tensor::{Operands, Tensor};
 use crate::shape::{Dims, RANK_MAX, Shape, shape_of};
 
 /// What [`Tensor::new`] takes: a number, or arrays, slices and vectors of what it takes.
@@ -329,7 +329,7 @@ impl Tensor {
     pub fn input(value: impl Into<Number>, device: &Device) -> Tensor {
         let value = value.into();
         match in_range(value) {
-            Ok(()) => Tensor::node(Op::Input(value), Vec::new(), Shape::SCALAR, value.dtype(), device),
+            Ok(()) => Tensor::node(Op::Input(value), Operands::new(), Shape::SCALAR, value.dtype(), device),
             Err(fact) => Tensor::invalid("input", fact, device),
         }
     }

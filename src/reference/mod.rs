@@ -16,7 +16,7 @@ use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Storage;
 use crate::graph::op::{Fault, Op};
-use crate::graph::tensor::Tensor;
+use crate::graph::tensor::{Operands, Tensor};
 
 /// How floats are kept between nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,7 +192,7 @@ pub fn evaluate_with(roots: &[Tensor], rounding: Rounding, overrides: &[(&Tensor
 /// A node to compute: with the operands its value needs, or a value that is there already.
 struct Step {
     node: Tensor,
-    src: Vec<Tensor>,
+    src: Operands,
     leaf: Option<Arc<dyn Storage>>,
 }
 
