@@ -128,9 +128,9 @@ impl Graph {
         let mut met = Met::default();
         let roots: Vec<usize> = roots.iter().map(|x| met.number(x)).collect();
         met.follow();
-        let mut order: Vec<(u64, usize)> =
-            met.tensors.iter().zip(0..).filter(|&(_, k)| met.src[k].is_some()).map(|(x, k)| (x.0.id, k)).collect();
-        order.sort_unstable_by_key(|&(id, _)| id);
+        let open = met.tensors.iter().zip(&met.src).filter(|(_, src)| src.is_some());
+        let mut order: Vec<u64> = open.map(|(x, _)| x.0.id).collect();
+        order.sort_unstable();
 
         let mut regions: ById<usize> = ById::default();
         let mut nodes: Vec<Node> = Vec::with_capacity(met.tensors.len());
@@ -147,10 +147,11 @@ impl Graph {
                 nodes.len() as Id - 1
             })
         };
-        for (_, k) in order {
+        for k in order.iter().map(|id| met.numbers[id]) {
             let x = &met.tensors[k];
             let edges = &met.edges[met.src[k].clone().unwrap_or_default()];
-            let src = edges.iter().map(|&s| id(s, &mut nodes, &mut ids)).collect();
+            let mut src = Operands::new();
+            edges.iter().for_each(|&s| src.push(id(s, &mut nodes, &mut ids)));
             let mut leaf = 0;
             let op = match &x.0.op {
                 Op::Input(value) => {

@@ -134,10 +134,8 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
     let n = graph.nodes.len();
     let mut users: Vec<u32> = vec![0; n];
     for node in &graph.nodes {
-        let mut distinct = node.src.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        distinct.iter().for_each(|&s| users[s as usize] += 1);
+        let distinct = node.src.iter().enumerate().filter(|&(k, s)| !node.src[..k].contains(s));
+        distinct.for_each(|(_, &s)| users[s as usize] += 1);
     }
     let mut p = Choice {
         graph,

@@ -29,9 +29,12 @@ pub fn simplify(graph: &Graph, target: Target) -> Graph {
             new.push(0);
             continue;
         }
-        let src = node.src.iter().map(|&s| new[s as usize]).collect();
         let turned = product_below(graph, &users, node).and_then(|dot| pass.turned(node, new[dot as usize]));
-        new.push(turned.unwrap_or_else(|| pass.make(Node { src, ..node.clone() })));
+        new.push(turned.unwrap_or_else(|| {
+            let mut node = node.clone();
+            node.src.iter_mut().for_each(|s| *s = new[*s as usize]);
+            pass.make(node)
+        }));
     }
     pass.out.roots = graph.roots.iter().map(|&r| new[r as usize]).collect();
     prune(pass.out)
@@ -88,11 +91,11 @@ fn prune(graph: Graph) -> Graph {
     let needed = needed(&graph, |_| None);
     let mut number = vec![0; graph.nodes.len()];
     let mut out = Graph::default();
-    for (id, node) in graph.nodes.into_iter().enumerate() {
+    for (id, mut node) in graph.nodes.into_iter().enumerate() {
         if needed[id] {
             number[id] = out.nodes.len() as Id;
-            let src = node.src.iter().map(|&s| number[s as usize]).collect();
-            out.nodes.push(Node { src, ..node });
+            node.src.iter_mut().for_each(|s| *s = number[*s as usize]);
+            out.nodes.push(node);
         }
     }
     out.roots = graph.roots.iter().map(|&r| number[r as usize]).collect();

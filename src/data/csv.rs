@@ -104,7 +104,7 @@ impl Csv {
                 };
                 table.names = record.iter().enumerate().map(|(k, cell)| named(k, cell)).collect();
                 let mut seen = BTreeMap::new();
-                let mut columns = table.names.iter().zip(0..);
+                let mut columns = table.names.iter().zip(0usize..);
                 if let Some((twice, _)) = columns.find(|(name, k)| seen.insert(name.to_string(), *k).is_some()) {
                     return Err(fault_at(OP, name, start, line_of(line, format!("the column {twice:?} comes twice"))));
                 }

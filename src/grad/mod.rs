@@ -166,8 +166,9 @@ fn walk(y: &Tensor, dy: &Tensor, targets: &[&Tensor], leaves: bool) -> Walk {
         (steps[at].src, steps[at].edge) = (src, edge);
         at += 1;
     }
-    let mut order: Vec<(u64, usize)> = steps.iter().zip(0..).map(|(step, k)| (step.node.0.id, k)).collect();
-    order.sort_unstable_by_key(|&(id, _)| id);
+    let mut order: Vec<u64> = steps.iter().map(|step| step.node.0.id).collect();
+    order.sort_unstable();
+    let order: Vec<(u64, usize)> = order.iter().map(|id| (*id, number[id])).collect();
     let operands = |k: usize| &edges[steps[k].edge..][..steps[k].src.len()];
     // Whether a target is among what a step was computed from.
     let mut needed = vec![false; steps.len()];

@@ -52,7 +52,9 @@ impl Tensor {
     #[track_caller]
     fn typed(src: &[&Tensor], (op, shape, dtype): (Op, Shape, DType)) -> Tensor {
         let device = src.first().map_or_else(Device::nowhere, |x| x.device().clone());
-        Tensor::node(op, src.iter().map(|&x| x.clone()).collect::<Operands>(), shape, dtype, &device)
+        let mut operands = Operands::new();
+        src.iter().for_each(|&x| operands.push(x.clone()));
+        Tensor::node(op, operands, shape, dtype, &device)
     }
 
     /// A node of what `rule` says over `src`, unless an operand is invalid or elsewhere.

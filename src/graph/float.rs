@@ -1,9 +1,9 @@
 //! What the rows of the scalar table say of floats that `f32` and `f64` lack, or have only as
 //! calls that no compiler can turn into vector instructions.
 //!
-//! The `f64` meanings are the standard ones, the truth. The `f32` ones are polynomials without
-//! branches, within two or three units in the last place; they use neither fused
-//! multiplication nor a system library, so they give the same bits on every machine.
+//! The `f64` meanings are the standard ones, the truth. The `f32` ones are polynomials, all but the
+//! trigonometric ones without branches, within two or three units in the last place; they use
+//! neither fused multiplication nor a system library, so they give the same bits on every machine.
 
 /// Functions of floats.
 pub(super) trait Real {
@@ -11,13 +11,16 @@ pub(super) trait Real {
     fn ln(self) -> Self;
     fn tanh(self) -> Self;
     fn erf(self) -> Self;
+    fn sin(self) -> Self;
+    fn cos(self) -> Self;
+    fn tan(self) -> Self;
     fn floor_rem(self, z: Self) -> Self;
     fn greater(self, z: Self) -> Self;
     fn lesser(self, z: Self) -> Self;
 }
 
 macro_rules! real {
-    ($($t:ident $exp:path, $ln:path, $tanh:path, $erf:path;)*) => {$(
+    ($($t:ident $exp:path, $ln:path, $tanh:path, $erf:path, $sin:path, $cos:path, $tan:path;)*) => {$(
         impl Real for $t {
             #[inline(always)]
             fn exp(self) -> $t {
@@ -36,6 +39,18 @@ macro_rules! real {
                 $erf(self)
             }
             #[inline(always)]
+            fn sin(self) -> $t {
+                $sin(self)
+            }
+            #[inline(always)]
+            fn cos(self) -> $t {
+                $cos(self)
+            }
+            #[inline(always)]
+            fn tan(self) -> $t {
+                $tan(self)
+            }
+            #[inline(always)]
             fn floor_rem(self, z: $t) -> $t {
                 let r = self % z;
                 if r != 0.0 && (r < 0.0) != (z < 0.0) { r + z } else { r }
@@ -52,8 +67,8 @@ macro_rules! real {
     )*};
 }
 real! {
-    f32 exp, ln, tanh, erf;
-    f64 f64::exp, f64::ln, f64::tanh, libm::erf;
+    f32 exp, ln, tanh, erf, libm::sinf, libm::cosf, libm::tanf;
+    f64 f64::exp, f64::ln, f64::tanh, libm::erf, f64::sin, f64::cos, f64::tan;
 }
 
 /// The polynomial with these coefficients, lowest first.

@@ -382,7 +382,7 @@ scalar_table! { $
     /// The sine, of radians.
     Sin sin(x): Float {
         wgsl: "sin_($0)", needs: ["sin"],
-        float: x.sin(),
+        float: Real::sin(x),
         grad: |x, y, dy| [dy * x.cos()],
         example: [0.5] => 0.479426,
         test: -3.0..3.0, 4e-6,
@@ -390,7 +390,7 @@ scalar_table! { $
     /// The cosine, of radians.
     Cos cos(x): Float {
         wgsl: "cos_($0)", needs: ["sin"],
-        float: x.cos(),
+        float: Real::cos(x),
         grad: |x, y, dy| [-dy * x.sin()],
         example: [0.5] => 0.877583,
         test: -3.0..3.0, 4e-6,
@@ -398,7 +398,7 @@ scalar_table! { $
     /// The tangent, of radians.
     Tan tan(x): Float {
         wgsl: "tan_($0)", needs: ["sin"],
-        float: x.tan(),
+        float: Real::tan(x),
         grad: |x, y, dy| [dy * (y * y + 1.0)],
         example: [0.5] => 0.546302,
         test: -1.2..1.2, 1e-5,

@@ -284,20 +284,23 @@ impl Node {
 impl Drop for Node {
     /// Drops long chains without recursion.
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if state.src.is_empty() {
-            return;
-        }
-        let mut doomed = std::mem::take(&mut state.src);
+        let mut doomed: Vec<Tensor> = Vec::new();
+        let open = |doomed: &mut Vec<Tensor>, node: &mut Node| {
+            let state = node.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+            while let Some(x) = state.src.pop() {
+                doomed.push(x);
+            }
+        };
+        open(&mut doomed, self);
         while let Some(Tensor(mut node)) = doomed.pop() {
-            let mut open = |node: &mut Node| {
-                let state = node.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-                doomed.append(&mut state.src);
-            };
             // A node is large: it is moved only where another thread lets go of it at the same time.
             match Arc::get_mut(&mut node) {
-                Some(node) => open(node),
-                None => drop(Arc::into_inner(node).as_mut().map(open)),
+                Some(node) => open(&mut doomed, node),
+                None => {
+                    if let Some(mut node) = Arc::into_inner(node) {
+                        open(&mut doomed, &mut node);
+                    }
+                }
             }
         }
     }

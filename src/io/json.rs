@@ -238,7 +238,7 @@ impl<'a> Reader<'a> {
             self.digits()?;
         }
         let text = self.text.get(start..self.at).unwrap_or("");
-        let int = if float { None } else { text.parse().ok().map(Value::Int) };
+        let int = if float { None } else { whole_number(text).map(Value::Int) };
         let found = int.or_else(|| float::parse(text, float::F64).map(Value::Float));
         found.ok_or_else(|| Fault { at: start, fact: "a number beyond 64-bit floats".into() })
     }
@@ -311,12 +311,17 @@ pub(crate) fn quoted(text: &str) -> String {
     out
 }
 
+/// An integer of 64 bits, with a sign or without.
+fn whole_number(text: &str) -> Option<i128> {
+    text.parse::<i64>().map(i128::from).or_else(|_| text.parse::<u64>().map(i128::from)).ok()
+}
+
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Value::Null => f.write_str("null"),
             Value::Bool(x) => write!(f, "{x}"),
-            Value::Int(x) => write!(f, "{x}"),
+            Value::Int(x) => write!(f, "{}{}", if *x < 0 { "-" } else { "" }, x.unsigned_abs() as u64),
             // `{:?}` keeps a dot or an exponent, so that it is read back as a float.
             Value::Float(x) if x.is_finite() => write!(f, "{x:?}"),
             Value::Float(_) => f.write_str("null"),
@@ -347,7 +352,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let text = r#"{"a":[1,-2.5,1e+300,170141183460469231731687303715884105727],"b\"\u0001\n":{"é😀":null},"c":[true,false,[],{}]}"#;
+        let text = r#"{"a":[1,-2.5,1e+300,18446744073709551615,-9223372036854775808,18446744073709551616],"b\"\u0001\n":{"é😀":null},"c":[true,false,[],{}]}"#;
         let value = Value::parse(text.as_bytes()).unwrap();
         assert_eq!(Value::parse(value.to_string().as_bytes()).unwrap(), value);
         assert_eq!(Value::parse(br#""\ud83d\ude00\u00e9\/""#).unwrap(), Value::Text("😀é/".into()));
