@@ -115,7 +115,7 @@ fn main() -> Result<(), Error> {
         None => SafeTensors::from_bytes("trunk.safetensors", TRUNK.to_vec())?,
     };
     println!("the checkpoint has {} tensors, and notes", file.len());
-    file.metadata().iter().for_each(|(key, value)| println!("  {key}: {value}"));
+    file.metadata().for_each(|(key, value)| println!("  {key}: {value}"));
     println!("which become\n");
 
     // The first images of each digit are for learning, the rest for the test; digit 5 is class 0.

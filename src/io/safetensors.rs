@@ -59,7 +59,7 @@ const DTYPES: &[(&str, usize, Option<Stored>)] = &[
 #[derive(Debug)]
 pub struct SafeTensors {
     source: Source,
-    metadata: BTreeMap<String, String>,
+    metadata: Notes,
     /// By name, where in `entries`.
     names: BTreeMap<String, usize>,
     entries: Vec<Entry>,
@@ -113,7 +113,7 @@ impl SafeTensors {
             ));
         }
         let text = source.read(op, 8, length)?;
-        let mut file = SafeTensors { source, metadata: BTreeMap::new(), names: BTreeMap::new(), entries: Vec::new() };
+        let mut file = SafeTensors { source, metadata: Notes::default(), names: BTreeMap::new(), entries: Vec::new() };
         match file.header(&text, 8 + length) {
             Ok(()) => Ok(file),
             Err(Fault { at, fact }) => Err(fault_at(op, file.source.name(), 8 + at as u64, fact)),
@@ -131,12 +131,12 @@ impl SafeTensors {
         reader.object(&mut |reader, name| {
             let at = reader.place();
             if name == METADATA {
-                let mut found = BTreeMap::new();
+                let mut found = Notes::default();
                 reader.object(&mut |reader, key| {
                     let value = reader.string()?;
-                    match found.insert(key, value) {
-                        None => Ok(()),
-                        Some(_) => Err(reader.fault("a key of the metadata comes twice")),
+                    match found.put(key, value) {
+                        true => Ok(()),
+                        false => Err(reader.fault("a key of the metadata comes twice")),
                     }
                 })?;
                 return match metadata.replace(found) {
@@ -198,9 +198,14 @@ impl SafeTensors {
         self.entries.is_empty()
     }
 
-    /// What the writer noted beside the tensors.
-    pub fn metadata(&self) -> &BTreeMap<String, String> {
-        &self.metadata
+    /// What the writer noted beside the tensors, by key.
+    pub fn metadata(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.metadata.iter()
+    }
+
+    /// What the writer noted under `key`.
+    pub fn note(&self, key: &str) -> Option<&str> {
+        self.metadata.values.get(*self.metadata.places.get(key)?).map(String::as_str)
     }
 
     /// Shape and type of a tensor, without reading it.
@@ -291,6 +296,25 @@ impl Entry {
     }
 }
 
+/// Texts by key; a map of the kind that names have, so that a web page carries one.
+#[derive(Clone, Debug, Default)]
+struct Notes {
+    places: BTreeMap<String, usize>,
+    values: Vec<String>,
+}
+
+impl Notes {
+    /// Whether `key` is new.
+    fn put(&mut self, key: String, value: String) -> bool {
+        self.values.push(value);
+        self.places.insert(key, self.values.len() - 1).is_none()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.places.iter().filter_map(|(key, &k)| Some((key.as_str(), self.values.get(k)?.as_str())))
+    }
+}
+
 /// Tensors on their way into a safetensors file.
 ///
 /// ```
@@ -307,7 +331,7 @@ impl Entry {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct SafeTensorsWriter {
-    metadata: BTreeMap<String, String>,
+    metadata: Notes,
     tensors: Vec<(String, Tensor, Stored)>,
 }
 
@@ -319,7 +343,7 @@ impl SafeTensorsWriter {
 
     /// Notes `value` under `key`; the last one of a key stays.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> SafeTensorsWriter {
-        self.metadata.insert(key.into(), value.into());
+        self.metadata.put(key.into(), value.into());
         self
     }
 
@@ -378,7 +402,7 @@ impl SafeTensorsWriter {
         let of_width = |bytes| names.values().map(|&k| &self.tensors[k]).filter(move |(_, _, x)| x.bytes() == bytes);
         let tensors: Vec<_> = [8, 4, 2, 1].into_iter().flat_map(of_width).cloned().collect();
         let (mut fields, mut end) = (Vec::new(), 0u64);
-        if !self.metadata.is_empty() {
+        if !self.metadata.values.is_empty() {
             let pairs: Vec<_> = self.metadata.iter().map(|(k, v)| format!("{}:{}", quoted(k), quoted(v))).collect();
             fields.push(format!("{}:{{{}}}", quoted(METADATA), pairs.join(",")));
         }

@@ -138,10 +138,10 @@ impl Checkpoint {
         loader: Option<&Loader>,
     ) -> Result<Checkpoint> {
         let wrong = |fact: String| Error::new(ErrorKind::File, "checkpoint", format!("{name}: {fact}"));
-        let note = file.metadata().get(NOTE).ok_or_else(|| wrong("no checkpoint: weights only".into()))?;
+        let note = file.note(NOTE).ok_or_else(|| wrong("no checkpoint: weights only".into()))?;
         let note = Value::parse(note.as_bytes()).map_err(|fault| wrong(format!("its note: {}", fault.fact)))?;
         let count = |key: &str| match note.get(key) {
-            Some(Value::Int(n)) => u64::try_from(*n).map_err(|_| wrong(format!("{key} is {n}"))),
+            Some(value @ Value::Int(n)) => u64::try_from(*n).map_err(|_| wrong(format!("{key} is {value}"))),
             _ => Err(wrong(format!("its note has no count {key:?}"))),
         };
         let rule = match note.get("rule") {

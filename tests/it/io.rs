@@ -62,7 +62,7 @@ fn safetensors_round_trip() {
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
     for file in [SafeTensors::open(&path).unwrap(), SafeTensors::from_bytes("bytes", bytes).unwrap()] {
         assert_eq!((file.len(), file.names().count()), (tensors.len(), tensors.len()));
-        assert_eq!(file.metadata()["note"], "a \"b\"\u{1}");
+        assert_eq!(file.note("note"), Some("a \"b\"\u{1}"));
         for (name, x) in &tensors {
             let info = file.info(name).unwrap();
             assert_eq!((info.shape.dims(), info.dtype), (x.dims(), Some(x.dtype())));
@@ -358,7 +358,7 @@ fn the_reference_libraries_are_read() {
     same(&numpy.tensor("fortran", device).unwrap(), &Tensor::arange(0, 24, 1, device).reshape([2, 3, 4]));
     let want: Vec<bf16> = [1.0, -2.0, 0.1].map(bf16::from_f32).to_vec();
     same(&torch.tensor("bf16", device).unwrap(), &Tensor::from_vec(want, [3], device));
-    assert_eq!(torch.metadata()["format"], "pt");
+    assert_eq!(torch.note("format"), Some("pt"));
 }
 
 /// Writes what `io_reference.py FOLDER` checks, when WGRAD_IO_OUT names the folder.
