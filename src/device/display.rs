@@ -3,12 +3,10 @@
 //! Neither ever fails: what cannot be read prints its error.
 
 use std::fmt;
-use std::sync::Arc;
 
 use half::{bf16, f16};
 
 use crate::dtype::{DType, Element};
-use crate::error::{Error, ErrorKind, Result};
 use crate::graph::tensor::Tensor;
 
 /// Tensors of more elements show only the edges of their long axes.
@@ -38,7 +36,7 @@ impl fmt::Debug for Tensor {
 /// ```
 impl fmt::Display for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host_bytes() {
+        match self.fetch_now("display", self.dtype()) {
             Ok(bytes) => {
                 let printer = Printer::new(self, &bytes, f.precision().unwrap_or(4).min(16));
                 let mut text = String::new();
@@ -46,16 +44,6 @@ impl fmt::Display for Tensor {
                 write!(f, "{text}")
             }
             Err(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl Tensor {
-    fn host_bytes(&self) -> Result<Arc<Vec<u8>>> {
-        self.realize()?;
-        match self.value() {
-            Some(value) => value.to_host(),
-            None => Err(Error::new(ErrorKind::Device, "display", "no value")),
         }
     }
 }

@@ -30,11 +30,13 @@ pub use memory::MemoryUse;
 pub use trace::{Trace, Traced};
 pub use verify::{Verified, Verify};
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::dtype::{DType, Element};
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::device::{Device, HostData};
+use crate::graph::device::{Device, HostData, Storage, WHOLE};
+use crate::graph::op::Op;
 use crate::graph::tensor::Tensor;
 
 #[cfg(not(feature = "gpu"))]
@@ -122,8 +124,7 @@ impl Tensor {
     /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
-        let value = self.storage("to_vec", T::DTYPE)?;
-        Ok(self.elements(&value.to_host()?))
+        Ok(self.elements(&self.fetch_now("to_vec", T::DTYPE)?))
     }
 
     /// The only element of a tensor that has one; waits for it.
@@ -154,12 +155,14 @@ impl Tensor {
     pub fn try_item<T: Element>(&self) -> Result<Option<T>> {
         let op = "try_item";
         self.single(op)?;
-        let value = self.storage(op, T::DTYPE)?;
+        self.check_dtype(op, T::DTYPE)?;
+        self.realize()?;
+        let value = self.value().ok_or_else(|| gone(op))?;
         #[cfg(feature = "gpu")]
         if let Some(buffer) = value.as_any().downcast_ref::<gpu::GpuBuffer>() {
             return Ok(buffer.gpu().try_read(op, buffer)?.and_then(|bytes| self.elements(&bytes).first().copied()));
         }
-        Ok(self.elements(&value.to_host()?).first().copied())
+        Ok(self.elements(&value.to_host(WHOLE)?).first().copied())
     }
 
     /// The elements in row-major order, without blocking a browser.
@@ -177,12 +180,18 @@ impl Tensor {
 
     /// The bytes of the elements, which are `dtype`, padded to whole words; without blocking a browser.
     pub(crate) async fn fetch(&self, dtype: DType) -> Result<Arc<Vec<u8>>> {
-        let value = self.storage("read", dtype)?;
+        let (value, bytes) = self.storage("read", dtype)?;
         #[cfg(feature = "gpu")]
         if let Some(buffer) = value.as_any().downcast_ref::<gpu::GpuBuffer>() {
-            return buffer.gpu().read("read", buffer).await.map(Arc::new);
+            return buffer.gpu().read("read", buffer, bytes).await.map(Arc::new);
         }
-        value.to_host()
+        value.to_host(bytes)
+    }
+
+    /// The same; waits for them.
+    pub(crate) fn fetch_now(&self, word: &str, dtype: DType) -> Result<Arc<Vec<u8>>> {
+        let (value, bytes) = self.storage(word, dtype)?;
+        value.to_host(bytes)
     }
 
     /// This tensor on `device`: itself when it is there already, else a copy of its elements,
@@ -199,22 +208,51 @@ impl Tensor {
         if !self.is_valid() || self.device() == device {
             return self.clone();
         }
-        let bytes = self.realize().and_then(|()| self.value().map_or(Err(gone("to_device")), |v| v.to_host()));
-        match bytes {
+        match self.fetch_now("to_device", self.dtype()) {
             Ok(bytes) => Tensor::leaf(Arc::new(HostData(bytes)), *self.shape(), self.dtype(), device),
             Err(error) => Tensor::from_error(error.at(std::panic::Location::caller()), device),
         }
     }
 
-    /// The computed elements, when they are `dtype`.
-    fn storage(&self, word: &str, dtype: DType) -> Result<Arc<dyn crate::graph::device::Storage>> {
+    /// Where the computed elements are, when they are `dtype`: in a storage, at these bytes.
+    fn storage(&self, word: &str, dtype: DType) -> Result<(Arc<dyn Storage>, Range<usize>)> {
+        self.check_dtype(word, dtype)?;
+        let bytes = (self.numel() * dtype.bytes()).next_multiple_of(4);
+        if let Some((value, first)) = self.place() {
+            let start = first * dtype.bytes();
+            if start.is_multiple_of(4) {
+                return Ok((value, start..start + bytes));
+            }
+        }
+        self.realize()?;
+        Ok((self.value().ok_or_else(|| gone(word))?, 0..bytes))
+    }
+
+    /// What was computed and has the elements side by side, and the number of the first one there.
+    /// So a row or an element of a result is read without a kernel that copies it.
+    fn place(&self) -> Option<(Arc<dyn Storage>, usize)> {
+        let (mut x, mut first) = (self.clone(), 0);
+        loop {
+            if let Some(value) = x.value() {
+                return Some((value, first));
+            }
+            let below = x.with_src(|src| src.first().cloned())?;
+            first += match &x.0.op {
+                Op::Reshape | Op::Detach | Op::Tracked => 0,
+                Op::Slice(spec) => spec.place(below.shape(), x.dims())?,
+                _ => return None,
+            };
+            x = below;
+        }
+    }
+
+    fn check_dtype(&self, word: &str, dtype: DType) -> Result<()> {
         self.check()?;
         if dtype != self.dtype() {
             let fact = format!("the tensor is {}, not {dtype}", self.dtype());
             return Err(Error::new(ErrorKind::Operand, word, fact));
         }
-        self.realize()?;
-        self.value().ok_or_else(|| gone(word))
+        Ok(())
     }
 
     /// An error unless the tensor has one element.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::compile::graph::{Graph, Node};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::device::{Device, Storage};
+use crate::graph::device::{Device, Storage, WHOLE};
 use crate::graph::tensor::Tensor;
 use crate::reference::{Rounding, Values, evaluate};
 
@@ -136,7 +136,7 @@ fn ask(roots: &[Tensor]) -> Result<Truth> {
     Ok(Box::new(move |outputs| {
         let truth = exact.values.iter().zip(&shaken.values);
         for ((root, output), (exact, shaken)) in roots.iter().zip(outputs).zip(truth) {
-            let bytes = output.to_host()?;
+            let bytes = output.to_host(WHOLE)?;
             let got = Values::from_bytes(&bytes, root.dtype(), root.numel());
             if let Some(fact) = disagreement(&got, exact, shaken, root.dtype()) {
                 let fact = format!("{} {} {fact}", root.dtype(), root.shape());

@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Error;
@@ -25,9 +26,13 @@ pub trait Backend: Any + Send + Sync {
 pub trait Storage: Any + Send + Sync {
     /// The device layer's way back to its own type.
     fn as_any(&self) -> &dyn Any;
-    /// A blocking copy to the host, where that can be had.
-    fn to_host(&self) -> Result<Arc<Vec<u8>>, Error>;
+    /// A blocking copy to the host, where that can be had, of those of `bytes` that there are; they
+    /// are whole words.
+    fn to_host(&self, bytes: Range<usize>) -> Result<Arc<Vec<u8>>, Error>;
 }
+
+/// All bytes of a storage.
+pub const WHOLE: Range<usize> = 0..usize::MAX;
 
 /// Elements in the host's memory, on their way to a device.
 pub struct HostData(pub Arc<Vec<u8>>);
@@ -36,8 +41,12 @@ impl Storage for HostData {
     fn as_any(&self) -> &dyn Any {
         self
     }
-    fn to_host(&self) -> Result<Arc<Vec<u8>>, Error> {
-        Ok(self.0.clone())
+    fn to_host(&self, bytes: Range<usize>) -> Result<Arc<Vec<u8>>, Error> {
+        let end = bytes.end.min(self.0.len());
+        match (bytes.start, end) {
+            (0, end) if end == self.0.len() => Ok(self.0.clone()),
+            (start, end) => Ok(Arc::new(self.0.get(start..end).unwrap_or_default().to_vec())),
+        }
     }
 }
 

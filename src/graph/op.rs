@@ -152,6 +152,19 @@ pub struct SliceSpec {
     pub step: Vec<usize>,
 }
 
+impl SliceSpec {
+    /// The row-major place in `x` of the first element of a slice of `dims`, when its elements lie
+    /// side by side there.
+    pub(crate) fn place(&self, x: &Shape, dims: &[usize]) -> Option<usize> {
+        // Behind the first axis of several elements each one is whole.
+        let split = dims.iter().position(|&n| n != 1).unwrap_or(dims.len());
+        let dense = self.step.iter().skip(split).all(|&step| step == 1);
+        let whole = dims.iter().zip(x.dims()).skip(split + 1).all(|(n, dim)| n == dim);
+        let first = || self.start.iter().zip(x.strides()).map(|(start, stride)| start * stride).sum();
+        (dense && whole).then(first)
+    }
+}
+
 /// What is put around and between the elements of each axis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PadSpec {

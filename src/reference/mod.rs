@@ -14,7 +14,7 @@ use half::{bf16, f16};
 
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::device::Storage;
+use crate::graph::device::{Storage, WHOLE};
 use crate::graph::op::{Fault, Op};
 use crate::graph::tensor::{Operands, Tensor};
 
@@ -157,7 +157,7 @@ pub fn evaluate_with(roots: &[Tensor], rounding: Rounding, overrides: &[(&Tensor
         let value = match (overrides.get(&node.0.id), leaf) {
             (Some(v), _) if v.len() == node.numel() && node.dtype().is_float() => Arc::new(Values::Float(v.to_vec())),
             (Some(_), _) => return Err(internal(&node, "other elements do not fit")),
-            (None, Some(storage)) => Arc::new(Values::from_bytes(&storage.to_host()?, node.dtype(), node.numel())),
+            (None, Some(storage)) => Arc::new(Values::from_bytes(&storage.to_host(WHOLE)?, node.dtype(), node.numel())),
             (None, None) => {
                 let x: Option<Vec<_>> = src.iter().map(|x| values.get(&x.0.id).cloned()).collect();
                 let x = x.ok_or_else(|| internal(&node, "an operand was never computed"))?;

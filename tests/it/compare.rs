@@ -85,9 +85,9 @@ fn run_plan(
         let program = gpu.program("test", plan.into(), &shaders)?;
         let leaves = leaves.iter().map(|bytes| gpu.upload("test", bytes)).collect::<Result<Vec<_>, _>>()?;
         let outputs = program.run("test", &leaves, scalars)?;
-        let read = |buffer: &std::sync::Arc<_>| match gpu.read_blocking("test", buffer) {
+        let read = |buffer: &std::sync::Arc<_>| match gpu.read_blocking("test", buffer, 0..usize::MAX) {
             Ok(bytes) => Ok(bytes),
-            Err(error) => pardon(error).and_then(|()| gpu.read_blocking("test", buffer)),
+            Err(error) => pardon(error).and_then(|()| gpu.read_blocking("test", buffer, 0..usize::MAX)),
         };
         return outputs.iter().map(read).collect();
     }
@@ -97,7 +97,7 @@ fn run_plan(
     let leaves = leaves.iter().map(|bytes| cpu.upload(bytes)).collect::<Result<Vec<_>, _>>()?;
     let outcome = cpu.run(&plan, &programs, &leaves, scalars)?;
     outcome.faults.into_iter().try_for_each(pardon)?;
-    outcome.outputs.iter().map(|memory| Ok(memory.to_host()?.to_vec())).collect()
+    outcome.outputs.iter().map(|memory| Ok(memory.to_host(0..usize::MAX)?.to_vec())).collect()
 }
 
 impl std::fmt::Display for How {

@@ -105,7 +105,7 @@ fn upload(gpu: &Arc<Gpu>, x: &[f32]) -> Arc<GpuBuffer> {
 }
 
 fn read(gpu: &Arc<Gpu>, buffer: &GpuBuffer) -> wgrad::Result<Vec<f32>> {
-    gpu.read_blocking("test", buffer).map(|bytes| floats(&bytes))
+    gpu.read_blocking("test", buffer, 0..usize::MAX).map(|bytes| floats(&bytes))
 }
 
 const ADD: &str = "
@@ -334,9 +334,9 @@ fn empty_tensors_and_odd_bytes_travel() {
     let Some(device) = device() else { return };
     let gpu = gpu(&device);
     let empty = gpu.upload("test", &[]).expect("uploaded");
-    assert_eq!(gpu.read_blocking("test", &empty).expect("read"), [0u8; 0]);
+    assert_eq!(gpu.read_blocking("test", &empty, 0..usize::MAX).expect("read"), [0u8; 0]);
     let odd = gpu.upload("test", &[1, 2, 3, 4, 5]).expect("uploaded");
-    assert_eq!(gpu.read_blocking("test", &odd).expect("read"), [1, 2, 3, 4, 5, 0, 0, 0]);
+    assert_eq!(gpu.read_blocking("test", &odd, 0..usize::MAX).expect("read"), [1, 2, 3, 4, 5, 0, 0, 0]);
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn large_copies_go_in_pieces() {
     let bytes: Vec<u8> =
         (0..(130usize << 20) / 4).flat_map(|i| (i as u32).wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let buffer = gpu.upload("test", &bytes).expect("uploaded");
-    assert!(gpu.read_blocking("test", &buffer).expect("read") == bytes);
+    assert!(gpu.read_blocking("test", &buffer, 0..usize::MAX).expect("read") == bytes);
 }
 
 #[test]
@@ -424,7 +424,7 @@ fn a_lost_device_says_what_was_being_done() {
     let y = program.run("test", &[x.clone(), x.clone()], &[]).expect("a run").remove(0);
     gpu.wgpu().0.destroy();
     for error in [
-        gpu.read_blocking("to_vec", &y).err(),
+        gpu.read_blocking("to_vec", &y, 0..usize::MAX).err(),
         program.run("realize", &[x.clone(), x.clone()], &[]).err(),
         gpu.upload("upload", &[1, 2, 3, 4]).err(),
     ] {
@@ -501,7 +501,10 @@ fn a_host_keeps_its_callbacks_and_its_device() {
     assert_eq!(told.load(Ordering::Relaxed), 1, "the host's are the host's");
     // The host destroys its device: every call says so.
     host.destroy();
-    let error = shared.upload("upload", &[1]).and_then(|x| shared.read_blocking("to_vec", &x)).expect_err("lost");
+    let error = shared
+        .upload("upload", &[1])
+        .and_then(|x| shared.read_blocking("to_vec", &x, 0..usize::MAX))
+        .expect_err("lost");
     assert_eq!(error.kind(), ErrorKind::Lost, "{error}");
 }
 

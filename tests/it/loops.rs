@@ -1,4 +1,5 @@
-//! Loops that look like training: what they hold does not grow, and runs repeat to the bit.
+//! Loops that look like training: what they hold does not grow, runs repeat to the bit, and what
+//! they made is read where it lies.
 //!
 //! What is measured of a whole process is measured in a process of its own.
 
@@ -216,4 +217,39 @@ fn memory_that_is_not_there_is_an_error_on_the_cpu() {
         assert_eq!(error.kind(), wgrad::ErrorKind::Memory, "{error}");
         assert_eq!(Tensor::ones([3], &device).sum(..).item::<f32>().unwrap(), 3.0);
     });
+}
+
+/// A row or an element of what was computed is copied from where it lies: no kernel runs for it.
+#[test]
+fn parts_are_read_where_they_lie() {
+    for device in devices() {
+        for dtype in [DType::F32, DType::I32, DType::F16, DType::U8, DType::Bool] {
+            let x = Tensor::arange(0.0, 120.0, 1.0, &device).reshape([4, 5, 6]).cast(dtype);
+            let all = x.cast(DType::F32).to_vec::<f32>().unwrap();
+            x.realize().unwrap();
+            let parts: [(Tensor, Vec<usize>, bool); 9] = [
+                (x.reshape(-1).narrow(0, 8, 3), (8..11).collect(), true),
+                (x.narrow(0, 1, 2), (30..90).collect(), dtype.bytes() > 1),
+                (x.narrow(0, 2, 1).narrow(1, 4, 1).narrow(2, 0, 6), (84..90).collect(), true),
+                (x.narrow(0, 3, 1).reshape([5, 6]).narrow(0, 1, 2).detach(), (96..108).collect(), true),
+                (x.narrow(0, 3, 1).narrow(2, 5, 1), (95..120).step_by(6).collect(), false),
+                (x.narrow(1, 0, 1), (0..4).flat_map(|i| 30 * i..30 * i + 6).collect(), false),
+                (x.narrow(0, 0, 1).narrow(1, 0, 1).slice_axis(2, .., 2), vec![0, 2, 4], false),
+                (x.narrow(1, 2, 0), vec![], false),
+                (x.flip(0).narrow(0, 0, 1), (90..120).collect(), false),
+            ];
+            for (k, (part, places, lies)) in parts.iter().enumerate() {
+                let want: Vec<f32> = places.iter().map(|&p| all[p]).collect();
+                let got: Vec<f32> = match dtype {
+                    DType::F32 => part.to_vec::<f32>().unwrap(),
+                    DType::I32 => part.to_vec::<i32>().unwrap().iter().map(|&v| v as f32).collect(),
+                    DType::F16 => part.to_vec::<half::f16>().unwrap().iter().map(|v| v.to_f32()).collect(),
+                    DType::U8 => part.to_vec::<u8>().unwrap().iter().map(|&v| f32::from(v)).collect(),
+                    _ => part.to_vec::<bool>().unwrap().iter().map(|&v| f32::from(u8::from(v))).collect(),
+                };
+                assert_eq!(got, want, "part {k} of {dtype} on {device}");
+                assert_eq!(part.is_realized(), !lies, "part {k} of {dtype} on {device}");
+            }
+        }
+    }
 }

@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -168,8 +169,9 @@ impl Storage for Memory {
     fn as_any(&self) -> &dyn Any {
         self
     }
-    fn to_host(&self) -> Result<Arc<Vec<u8>>> {
+    fn to_host(&self, bytes: Range<usize>) -> Result<Arc<Vec<u8>>> {
         let source: &[u8] = bytemuck::cast_slice(self.words());
+        let source = source.get(bytes.start..bytes.end.min(source.len())).unwrap_or_default();
         let mut bytes = Vec::new();
         bytes
             .try_reserve_exact(source.len())

@@ -32,7 +32,7 @@ use crate::device::cache::Cache;
 use crate::device::realize::fits;
 use crate::device::verify::Checks;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::device::{Backend, Device, HostData, Storage};
+use crate::graph::device::{Backend, Device, HostData, Storage, WHOLE};
 use crate::graph::tensor::Tensor;
 
 /// The built-in CPU.
@@ -177,7 +177,7 @@ impl Cpu {
         }
         let memory = match value.as_any().downcast_ref::<HostData>() {
             Some(HostData(bytes)) => self.upload(bytes)?,
-            None => self.upload(&value.to_host()?)?,
+            None => self.upload(&value.to_host(WHOLE)?)?,
         };
         tensor.set_value(memory.clone());
         Ok(memory)

@@ -5,6 +5,7 @@
 //! classes, at most an eighth larger. Knows nothing of what the bytes mean.
 
 use std::any::Any;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +13,7 @@ use crate::device::gpu::read::Early;
 use crate::device::gpu::{Gpu, lock};
 use crate::device::memory::MemoryUse;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::device::{HostData, Storage};
+use crate::graph::device::{HostData, Storage, WHOLE};
 use crate::graph::tensor::{Tensor, fresh_id};
 
 /// What every pooled buffer may be used for.
@@ -193,7 +194,7 @@ impl Gpu {
         }
         let buffer = match value.as_any().downcast_ref::<HostData>() {
             Some(HostData(bytes)) => self.upload(op, bytes)?,
-            None => self.upload(op, &value.to_host()?)?,
+            None => self.upload(op, &value.to_host(WHOLE)?)?,
         };
         tensor.set_value(buffer.clone());
         Ok(buffer)
@@ -276,8 +277,8 @@ impl Storage for GpuBuffer {
     fn as_any(&self) -> &dyn Any {
         self
     }
-    fn to_host(&self) -> Result<Arc<Vec<u8>>> {
-        self.gpu.read_blocking("to_vec", self).map(Arc::new)
+    fn to_host(&self, bytes: Range<usize>) -> Result<Arc<Vec<u8>>> {
+        self.gpu.read_blocking("to_vec", self, bytes).map(Arc::new)
     }
 }
 

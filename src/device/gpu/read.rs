@@ -3,6 +3,7 @@
 //! Every error that could not be told earlier comes out here: the fault word, what the driver
 //! reports late, and the loss of the device.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::device::gpu::fault::{FAULT_BYTES, Faults, Late};
@@ -53,18 +54,20 @@ enum State {
 }
 
 impl Gpu {
-    /// The elements of `buffer`; natively the future waits for the GPU inside instead of
-    /// yielding.
-    pub async fn read(&self, op: &str, buffer: &GpuBuffer) -> Result<Vec<u8>> {
+    /// Those of the bytes `wanted` that `buffer` has, whole words; natively the future waits for the
+    /// GPU inside instead of yielding.
+    pub async fn read(&self, op: &str, buffer: &GpuBuffer, wanted: Range<usize>) -> Result<Vec<u8>> {
         self.health.check(op)?;
+        let end = buffer.bytes().min(wanted.end as u64);
+        let start = end.min(wanted.start as u64);
         let mut bytes = Vec::new();
-        if bytes.try_reserve_exact(usize::try_from(buffer.bytes()).unwrap_or(usize::MAX)).is_err() {
-            let fact = format!("the host has no {} bytes left", buffer.bytes());
+        if bytes.try_reserve_exact(usize::try_from(end - start).unwrap_or(usize::MAX)).is_err() {
+            let fact = format!("the host has no {} bytes left", end - start);
             return Err(Error::new(ErrorKind::Memory, op, fact));
         }
         // An empty buffer is asked for too: the fault word may have news.
         loop {
-            if let Some(arriving) = self.fetch(op, buffer, bytes.len() as u64)? {
+            if let Some(arriving) = self.fetch(op, buffer, start + bytes.len() as u64..end)? {
                 self.wait(op, Some(arriving.index.clone()))?;
                 let mapped = arriving.signal.get().await;
                 if !mapped {
@@ -72,7 +75,7 @@ impl Gpu {
                 }
                 self.collect(op, arriving, mapped, &mut bytes)?;
             }
-            if bytes.len() as u64 >= buffer.bytes() {
+            if bytes.len() as u64 >= end - start {
                 break;
             }
         }
@@ -87,7 +90,7 @@ impl Gpu {
         self.health.check(op)?;
         let mut early = lock(&buffer.early);
         let (arriving, last) = match std::mem::take(&mut early.0) {
-            State::Unasked => match self.fetch(op, buffer, 0)? {
+            State::Unasked => match self.fetch(op, buffer, 0..buffer.bytes())? {
                 Some(arriving) => (arriving, self.health.now()),
                 None => return Ok(Some(Vec::new())),
             },
@@ -121,19 +124,19 @@ impl Gpu {
         self.faults.check()
     }
 
-    /// Asks for the elements from `at` on, as many as fit into a piece, and for the fault word when
-    /// it may have news; nothing when there is nothing to ask for.
-    fn fetch(&self, op: &str, buffer: &GpuBuffer, at: u64) -> Result<Option<Arriving>> {
+    /// Asks for `bytes` of `buffer`, as many as fit into a piece, and for the fault word when it may
+    /// have news; nothing when there is nothing to ask for.
+    fn fetch(&self, op: &str, buffer: &GpuBuffer, bytes: Range<u64>) -> Result<Option<Arriving>> {
         let with_fault = self.faults.take();
-        let started = self.start(op, buffer, at, with_fault);
+        let started = self.start(op, buffer, bytes, with_fault);
         if with_fault && started.is_err() {
             self.faults.expect();
         }
         started
     }
 
-    fn start(&self, op: &str, buffer: &GpuBuffer, at: u64, with_fault: bool) -> Result<Option<Arriving>> {
-        let size = buffer.bytes().saturating_sub(at).min(PIECE_BYTES);
+    fn start(&self, op: &str, buffer: &GpuBuffer, bytes: Range<u64>, with_fault: bool) -> Result<Option<Arriving>> {
+        let size = bytes.end.saturating_sub(bytes.start).min(PIECE_BYTES);
         let whole = size + if with_fault { FAULT_BYTES } else { 0 };
         if whole == 0 {
             return Ok(None);
@@ -144,7 +147,7 @@ impl Gpu {
             let staging = self.device.create_buffer(&descriptor);
             let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             if size > 0 {
-                encoder.copy_buffer_to_buffer(buffer.raw(), at, &staging, 0, size);
+                encoder.copy_buffer_to_buffer(buffer.raw(), bytes.start, &staging, 0, size);
             }
             if with_fault {
                 encoder.copy_buffer_to_buffer(self.faults.word(), 0, &staging, size, FAULT_BYTES);
@@ -179,15 +182,15 @@ impl Gpu {
         Ok(())
     }
 
-    /// The elements of `buffer`, waited for.
+    /// Those of `bytes` that `buffer` has, waited for.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn read_blocking(&self, op: &str, buffer: &GpuBuffer) -> Result<Vec<u8>> {
-        pollster::block_on(self.read(op, buffer))
+    pub fn read_blocking(&self, op: &str, buffer: &GpuBuffer, bytes: Range<usize>) -> Result<Vec<u8>> {
+        pollster::block_on(self.read(op, buffer, bytes))
     }
 
     /// A browser cannot wait.
     #[cfg(target_arch = "wasm32")]
-    pub fn read_blocking(&self, op: &str, _: &GpuBuffer) -> Result<Vec<u8>> {
+    pub fn read_blocking(&self, op: &str, _: &GpuBuffer, _: Range<usize>) -> Result<Vec<u8>> {
         let fact = "a browser cannot wait for a GPU; use `read().await`";
         Err(Error::new(ErrorKind::Device, op, fact))
     }
