@@ -165,8 +165,7 @@ impl Index {
         match lanes.next() {
             Some((place, c)) if self.step == 0 => {
                 let c = *c as u32;
-                let values = frame.lanes(*place, out.len());
-                out.iter_mut().zip(values).for_each(|(out, x)| *out = start.wrapping_add(x.wrapping_mul(c)));
+                put_times(frame.lanes(*place, out.len()), c, start, out);
             }
             first => {
                 ramp(out, start, self.step as u32);
@@ -220,6 +219,20 @@ wide! {
     }
 }
 
+wide! {
+    fn put_times(x: &[u32], c: u32, start: u32, out: &mut [u32]) {
+        out.iter_mut().zip(x).for_each(|(out, x)| *out = start.wrapping_add(x.wrapping_mul(c)));
+    }
+}
+
+wide! {
+    fn add_ramp(start: u32, step: u32, out: &mut [u32]) {
+        for (k, out) in out.iter_mut().enumerate() {
+            *out = out.wrapping_add(start.wrapping_add(step.wrapping_mul(k as u32)));
+        }
+    }
+}
+
 impl Part {
     fn piece(&self, frame: &Frame, k: usize) -> Piece {
         let Piece { value, slope, len } = self.inner.piece(frame, k);
@@ -248,8 +261,18 @@ impl Part {
                 (true, true) => pairs.for_each(|(out, x)| add(out, (x as i32 >> shift) as u32)),
             }
         } else if self.inner.parts.is_empty() && self.inner.values.is_empty() {
-            // The remainder counts up and carries into the quotient: no division in the loop.
             let first = self.inner.piece(frame, 0);
+            if self.by >= first.slope.saturating_abs().saturating_mul(8) {
+                let mut k = 0;
+                while k < out.len() {
+                    let Piece { value, slope, len } = self.piece(frame, k);
+                    let n = len.clamp(1, (out.len() - k) as i64) as usize;
+                    add_ramp((value as u32).wrapping_mul(c), (slope as u32).wrapping_mul(c), &mut out[k..k + n]);
+                    k += n;
+                }
+                return;
+            }
+            // The remainder counts up and carries into the quotient: no division in the loop.
             let (mut q, mut r) = (first.value.div_euclid(self.by), first.value.rem_euclid(self.by));
             let (dq, dr) = (first.slope.div_euclid(self.by), first.slope.rem_euclid(self.by));
             for out in out {

@@ -196,7 +196,7 @@ impl<'r> Frame<'r> {
             Code::Load { buffer, index, mask } => self.load(*buffer, index, *mask, out),
             Code::Inside(index, bound) => {
                 index.lanes(self, out);
-                out.iter_mut().for_each(|x| *x = u32::from(*x < *bound));
+                below(*bound, out);
             }
             Code::Checked { value, bound, mask, fault } => {
                 let mut outside = false;
@@ -274,6 +274,12 @@ wide! {
             let mask = u32::from(*c != 0).wrapping_neg();
             *out = (a & mask) | (b & !mask);
         }
+    }
+}
+
+wide! {
+    fn below(bound: u32, out: &mut [u32]) {
+        out.iter_mut().for_each(|x| *x = u32::from(*x < bound));
     }
 }
 

@@ -288,6 +288,16 @@ impl<'a> View<'a> {
         if step == 1 && self.apart && self.writable && (0..=self.numel as i64 - values.len() as i64).contains(&at) {
             // SAFETY: the range was just checked; nobody else touches it, because the view is apart.
             unsafe { self.copy_in(at as usize, values) };
+            return;
+        }
+        let last = at.wrapping_add(step.wrapping_mul(values.len() as i64 - 1));
+        if self.writable && self.dtype.bytes() == 4 && at.min(last) >= 0 && at.max(last) < self.numel as i64 {
+            for (k, &value) in values.iter().enumerate() {
+                let place = at.wrapping_add(step.wrapping_mul(k as i64)) as usize;
+                // SAFETY: the first and the last place were just checked; others write with atomics
+                // of the same size or not at all while this runs.
+                unsafe { AtomicU32::from_ptr(self.start.add(place)).store(value, Relaxed) };
+            }
         } else {
             for (k, &value) in values.iter().enumerate() {
                 self.set(at.wrapping_add(step.wrapping_mul(k as i64)), value);
