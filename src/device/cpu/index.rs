@@ -9,8 +9,8 @@ use crate::compile::index::{Atom, Lin, Var};
 use crate::device::cpu::lanes::{Frame, Place};
 use crate::graph::wide::wide;
 
-/// Shorter pieces than this many lanes cost more than stepping through lanes one at a time.
-const PIECE_MIN: i64 = 32;
+/// For each division that a piece takes, so many lanes are as soon stepped through one at a time.
+const PIECE_MIN: i64 = 16;
 /// A piece that has no end.
 const ENDLESS: i64 = i64::MAX;
 
@@ -83,8 +83,12 @@ impl Index {
             }
         }
         index.varies |= index.step != 0;
-        index.jumps |= index.typical().1 < PIECE_MIN;
+        index.jumps |= index.typical().1 < PIECE_MIN * (1 + index.divisions());
         index
+    }
+
+    fn divisions(&self) -> i64 {
+        self.parts.iter().map(|(part, _)| 1 + part.inner.divisions()).sum()
     }
 
     /// The slope and length of most pieces.
