@@ -156,6 +156,7 @@ impl Tensor {
         let op = "try_item";
         self.single(op)?;
         self.check_dtype(op, T::DTYPE)?;
+        // Not read from within another buffer: reads ahead of time are of whole buffers.
         self.realize()?;
         let value = self.value().ok_or_else(|| gone(op))?;
         #[cfg(feature = "gpu")]

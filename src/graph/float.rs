@@ -20,36 +20,14 @@ pub(super) trait Real {
 }
 
 macro_rules! real {
-    ($($t:ident $exp:path, $ln:path, $tanh:path, $erf:path, $sin:path, $cos:path, $tan:path;)*) => {$(
+    ($($t:ident: $($name:ident = $path:path),*;)*) => {$(
         impl Real for $t {
-            #[inline(always)]
-            fn exp(self) -> $t {
-                $exp(self)
-            }
-            #[inline(always)]
-            fn ln(self) -> $t {
-                $ln(self)
-            }
-            #[inline(always)]
-            fn tanh(self) -> $t {
-                $tanh(self)
-            }
-            #[inline(always)]
-            fn erf(self) -> $t {
-                $erf(self)
-            }
-            #[inline(always)]
-            fn sin(self) -> $t {
-                $sin(self)
-            }
-            #[inline(always)]
-            fn cos(self) -> $t {
-                $cos(self)
-            }
-            #[inline(always)]
-            fn tan(self) -> $t {
-                $tan(self)
-            }
+            $(
+                #[inline(always)]
+                fn $name(self) -> $t {
+                    $path(self)
+                }
+            )*
             #[inline(always)]
             fn floor_rem(self, z: $t) -> $t {
                 let r = self % z;
@@ -67,8 +45,8 @@ macro_rules! real {
     )*};
 }
 real! {
-    f32 exp, ln, tanh, erf, libm::sinf, libm::cosf, libm::tanf;
-    f64 f64::exp, f64::ln, f64::tanh, libm::erf, f64::sin, f64::cos, f64::tan;
+    f32: exp = exp, ln = ln, tanh = tanh, erf = erf, sin = libm::sinf, cos = libm::cosf, tan = libm::tanf;
+    f64: exp = f64::exp, ln = f64::ln, tanh = f64::tanh, erf = libm::erf, sin = f64::sin, cos = f64::cos, tan = f64::tan;
 }
 
 /// The polynomial with these coefficients, lowest first.

@@ -32,6 +32,7 @@ pub(crate) struct Reader<'a> {
 pub(crate) enum Value {
     Null,
     Bool(bool),
+    /// A whole number of 64 bits, with a sign or without.
     Int(i128),
     /// Numbers that are not finite are written as `null`, which JSON has instead of them.
     Float(f64),
