@@ -298,7 +298,7 @@ fn name(graph: &Graph, cluster: &Cluster) -> String {
     for &part in &cluster.parts {
         let word = match &graph.node(part).op {
             Op::Custom(call) => call.kernel.name.clone(),
-            op => op.to_string().split(' ').next().unwrap_or_default().to_string(),
+            op => op.name().to_string(),
         };
         if !words.contains(&word) {
             words.push(word);

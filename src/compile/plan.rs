@@ -3,8 +3,7 @@
 //! Plain data: a device allocates what `allocations` says, binds leaves and outputs, and runs the
 //! steps in order.
 
-use std::fmt::{self, Write};
-use std::hash::Hasher;
+use std::hash::{Hash, Hasher};
 
 use crate::compile::kernel::Kernel;
 use crate::dtype::DType;
@@ -45,7 +44,7 @@ pub enum Target {
 }
 
 /// The steps that compute the roots of a graph.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Plan {
     /// Logical buffers.
     pub slots: Vec<Slot>,
@@ -64,7 +63,7 @@ pub struct Plan {
 }
 
 /// A logical buffer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Slot {
     /// The dtype of its elements.
     pub dtype: DType,
@@ -75,7 +74,7 @@ pub struct Slot {
 }
 
 /// Where the memory of a slot comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Home {
     /// Entry `n` of [`Plan::leaves`] brings it.
     Leaf(usize),
@@ -93,22 +92,11 @@ impl Plan {
         self.steps.iter().map(|step| step.bytes.saturating_add(step.flops)).fold(0, u64::saturating_add)
     }
 
-    /// A hash of the text form: equal for equal plans, in any process.
+    /// A hash of all it says, but for lines of the user's: equal for equal plans, in any process.
     pub fn fingerprint(&self) -> u64 {
-        struct Feed(Mix);
-        impl Write for Feed {
-            fn write_str(&mut self, text: &str) -> fmt::Result {
-                self.0.write(text.as_bytes());
-                Ok(())
-            }
-        }
-        let mut feed = Feed(Mix::default());
-        // Feeding a hash does not fail.
-        let _ = write!(feed, "{self}");
-        for step in &self.steps {
-            let _ = write!(feed, "{}", step.kernel);
-        }
-        feed.0.finish()
+        let mut mix = Mix::default();
+        self.hash(&mut mix);
+        mix.finish()
     }
 }
 
@@ -120,7 +108,7 @@ impl Slot {
 }
 
 /// One launch and what it costs by prediction.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Step {
     /// What is launched.
     pub kernel: Kernel,

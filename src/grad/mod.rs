@@ -211,7 +211,7 @@ fn walk(y: &Tensor, dy: &Tensor, targets: &[&Tensor], leaves: bool) -> Walk {
 fn fitted(dx: Tensor, x: &Tensor, node: &Tensor) -> Tensor {
     if dx.is_valid() && (dx.shape() != x.shape() || !dx.dtype().is_float()) {
         let fact = format!("a cotangent of {} {} is {} {}", x.dtype(), x.shape(), dx.dtype(), dx.shape());
-        let error = Error::new(ErrorKind::Gradient, node.0.op.to_string(), fact).at(node.0.at);
+        let error = Error::new(ErrorKind::Gradient, node.0.op.name(), fact).at(node.0.at);
         return Tensor::from_error(error, x.device());
     }
     dx.cast(x.dtype())
