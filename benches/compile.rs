@@ -5,7 +5,7 @@
 
 use criterion::{Criterion, Throughput, criterion_main};
 use std::hint::black_box;
-use wgrad::compile::{compile, graph::Graph, plan::Limits, plan::Target};
+use wgrad::compile::{compile, graph::Graph, plan::Limits, plan::Target, tiles::Tiles};
 use wgrad::prelude::*;
 
 /// A graph of about 3,000 nodes that looks like a training step: row chains, maps and products.
@@ -39,6 +39,7 @@ fn limits(target: Target) -> Limits {
         invocations_max: 256,
         workgroup_bytes_max: 16 << 10,
         groups_max: 65_535,
+        tiles: Tiles::of(target),
         sort_block: 64,
         memory_bytes_max: u64::MAX,
     }

@@ -2,7 +2,7 @@
 //!
 //! The passes, in order: *flatten* ([`graph`]), *simplify*, *schedule* ([`parts`], then
 //! [`schedule`]), *lower* (with [`express`] and [`index`], then [`sums`]),
-//! *memory*. Shader text is made from a kernel by [`wgsl`] when a GPU needs it. No pass knows a
+//! *memory*. [`tiles`] says how a GPU's products are cut. Shader text is made from a kernel by [`wgsl`] when a GPU needs it. No pass knows a
 //! device or does I/O.
 
 pub mod express;
@@ -18,6 +18,7 @@ pub mod schedule;
 pub mod shader;
 pub mod simplify;
 pub mod sums;
+pub mod tiles;
 pub mod wgsl;
 
 use graph::Graph;
@@ -25,7 +26,7 @@ use plan::{Limits, Plan};
 
 /// The plan that computes the roots of `graph` within `limits`.
 pub fn compile(graph: &Graph, limits: &Limits) -> Plan {
-    let simple = simplify::simplify(graph, limits.target);
+    let simple = simplify::simplify(graph, limits);
     let lowered = |careful| {
         let mut kernels = lower::lower(&simple, &schedule::schedule(&simple, limits, careful), limits);
         sums::merge(&mut kernels, limits);

@@ -6,6 +6,7 @@
 use std::hash::{Hash, Hasher};
 
 use crate::compile::kernel::Kernel;
+use crate::compile::tiles::Tiles;
 use crate::dtype::DType;
 use crate::graph::mix::Mix;
 
@@ -26,6 +27,8 @@ pub struct Limits {
     pub workgroup_bytes_max: u32,
     /// Workgroups along one side of a grid.
     pub groups_max: u32,
+    /// How products are cut.
+    pub tiles: Tiles,
     /// Positions one pass of a sort orders at once.
     pub sort_block: usize,
     /// Bytes a plan may need at its peak; `u64::MAX` when nothing is known.

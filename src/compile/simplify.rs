@@ -4,23 +4,25 @@
 //! what no kernel computes directly. Every rule keeps the result's bits on ordinary numbers and
 //! the documented treatment of NaN, infinities and -0.
 
+mod contraction;
+
 use std::sync::Arc;
 
 use smallvec::smallvec;
 
 use crate::compile::graph::{Graph, Id, Node, Operands};
-use crate::compile::plan::Target;
+use crate::compile::plan::{Limits, Target};
 use crate::dtype::{DType, Number};
 use crate::graph::mix::{ById, Mix};
 use crate::graph::op::{CustomCall, Op, PadSpec, Perm, Reduction, WindowSpec};
 use crate::graph::scalar::Scalar;
 use crate::shape::{AxisSet, RANK_MAX, Shape};
 
-/// The simplified graph for `target`, with only what the roots need.
-pub fn simplify(graph: &Graph, target: Target) -> Graph {
-    let mut pass = Pass { out: Graph::default(), known: ById::default(), target };
+/// The simplified graph for a device of these limits, with only what the roots need.
+pub fn simplify(graph: &Graph, limits: &Limits) -> Graph {
+    let mut pass = Pass { out: Graph::default(), known: ById::default(), limits };
     let mut new: Vec<Id> = Vec::with_capacity(graph.nodes.len());
-    let needed = needed(graph, |node| definition_only(node, target));
+    let needed = needed(graph, |node| definition_only(node, limits.target));
     let mut users: Vec<u32> = vec![0; graph.nodes.len()];
     let sources = graph.nodes.iter().zip(&needed).filter(|(_, needed)| **needed).flat_map(|(node, _)| &node.src);
     sources.chain(&graph.roots).for_each(|&s| users[s as usize] += 1);
@@ -102,13 +104,13 @@ fn prune(graph: Graph) -> Graph {
     out
 }
 
-struct Pass {
+struct Pass<'l> {
     out: Graph,
     known: ById<Vec<Id>>,
-    target: Target,
+    limits: &'l Limits,
 }
 
-impl Pass {
+impl Pass<'_> {
     /// `node`, the transpose of the product `dot`, as the product of the transposed operands the
     /// other way round: the same sums in the same order, written where they belong.
     fn turned(&mut self, node: &Node, dot: Id) -> Option<Id> {
@@ -136,7 +138,7 @@ impl Pass {
         }
         match node.op.clone() {
             Op::Detach | Op::Tracked | Op::Block(_) => node.src[0],
-            Op::Custom(call) => match self.target {
+            Op::Custom(call) => match self.limits.target {
                 Target::Cpu => node.src[0],
                 Target::Gpu | Target::SoftwareGpu => self.custom(node, call),
             },
@@ -176,14 +178,14 @@ impl Pass {
                 if self.out.node(node.src[0]).shape.numel() == 0 {
                     return self.constant(&node, Number::Int(0));
                 }
-                self.in_compute_dtype(node, |pass, node| pass.intern(node))
+                self.in_compute_dtype(node, |pass, node| pass.product(node))
             }
-            Op::Conv(_) => {
+            Op::Conv(spec) => {
                 let empty = node.src.iter().any(|&s| self.out.node(s).shape.numel() == 0);
                 if empty {
                     return self.constant(&node, Number::Int(0));
                 }
-                self.in_compute_dtype(node, |pass, node| pass.intern(node))
+                self.in_compute_dtype(node, |pass, node| pass.convolution(node, &spec))
             }
             Op::Scatter { .. } => {
                 if self.out.node(node.src[1]).shape.numel() == 0 {

@@ -10,6 +10,7 @@ use crate::compile::compile;
 use crate::compile::graph::Graph;
 use crate::compile::kernel::Kind;
 use crate::compile::plan::{Limits, Plan};
+use crate::compile::tiles::{Tile, Tiles};
 use crate::compile::wgsl;
 use crate::device::gpu::Gpu;
 use crate::device::realize;
@@ -17,9 +18,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
 use crate::graph::tensor::Tensor;
 
-/// Rows, columns and depth of the products that are tried: tiles with edges, tiles of
-/// whole fours, and narrow ones.
-const PRODUCTS: [[usize; 3]; 4] = [[17, 19, 9], [12, 20, 9], [1, 7, 130], [65, 5, 3]];
+/// Batch, rows, columns and depth of products too narrow for tiles.
+const NARROW: [[usize; 4]; 2] = [[1, 1, 7, 130], [1, 65, 5, 3]];
+
+/// The products that are tried: narrow ones, and for each tile of the device one that takes it, with
+/// edges that are whole fours and some that are not.
+fn products(tiles: &Tiles) -> Vec<[usize; 4]> {
+    let batch = tiles.busy().div_ceil(4);
+    let over =
+        |tile: &Tile, rest: usize| [batch, tile.rows() + rest, tile.columns() + rest, 2 * tile.depth as usize + 9];
+    let tiled = tiles.ladder().iter().flat_map(|tile| [over(tile, 4), over(tile, 3)]);
+    NARROW.into_iter().chain(tiled).collect()
+}
 
 /// Whether `plan` runs a template.
 pub fn concerns(plan: &Plan) -> bool {
@@ -59,20 +69,22 @@ struct Trial {
 }
 
 impl Trial {
-    fn new(device: &Device, [m, n, k]: [usize; 3]) -> Trial {
+    fn new(device: &Device, [batch, m, n, k]: [usize; 4]) -> Trial {
         let small = |i: usize| (i * 7 % 11) as f32 - 5.0;
-        let lhs: Vec<f32> = (0..m * k).map(small).collect();
+        let lhs: Vec<f32> = (0..batch * m * k).map(small).collect();
         let rhs: Vec<f32> = (0..k * n).map(|i| small(i + 3)).collect();
-        let y = Tensor::from_slice(&lhs, [m, k], device).matmul(&Tensor::from_slice(&rhs, [k, n], device));
+        let rows = Tensor::from_slice(&lhs, [batch, m, k], device);
+        let columns = Tensor::from_slice(&rhs, [1, k, n], device).expand([batch, k, n]);
         let sum = |at: usize| (0..k).map(|l| lhs[at / n * k + l] * rhs[l * n + at % n]).sum();
-        Trial { y, depth: k, want: (0..m * n).map(sum).collect() }
+        Trial { y: rows.matmul(&columns), depth: k, want: (0..batch * m * n).map(sum).collect() }
     }
 }
 
 async fn test(device: &Device, gpu: &Gpu) -> Result<()> {
-    let trials = PRODUCTS.map(|dims| Trial::new(device, dims));
-    let roots = trials.each_ref().map(|trial| trial.y.clone());
-    let texts = texts(&roots, &gpu.limits(), gpu.is_checked());
+    let limits = gpu.limits();
+    let trials: Vec<Trial> = products(&limits.tiles).into_iter().map(|dims| Trial::new(device, dims)).collect();
+    let roots: Vec<Tensor> = trials.iter().map(|trial| trial.y.clone()).collect();
+    let texts = texts(&roots, &limits, gpu.is_checked());
     if !gpu.remembers(&texts) {
         realize::try_out(device, &roots)?;
         for trial in &trials {

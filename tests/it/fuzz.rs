@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use wgrad::compile::graph::Graph;
 use wgrad::compile::plan::{Limits, Plan, Target};
+use wgrad::compile::tiles::Tiles;
 use wgrad::compile::{compile, wgsl};
 use wgrad::prelude::*;
 use wgrad::reference::{self, Rounding, Values};
@@ -308,6 +309,7 @@ fn portable(target: Target) -> Limits {
         invocations_max: 256,
         workgroup_bytes_max: 16 << 10,
         groups_max: 65_535,
+        tiles: Tiles::of(target),
         sort_block: 64,
         memory_bytes_max: u64::MAX,
     }

@@ -54,6 +54,7 @@ mod scalars;
 mod steps;
 mod support;
 mod tidy;
+mod tiles;
 mod torch;
 mod trace;
 mod tracking;

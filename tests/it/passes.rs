@@ -3,6 +3,7 @@
 use expect_test::{Expect, expect};
 use wgrad::compile::graph::Graph;
 use wgrad::compile::plan::{Limits, Plan, Target};
+use wgrad::compile::tiles::Tiles;
 use wgrad::compile::{compile, simplify::simplify};
 use wgrad::prelude::*;
 
@@ -15,6 +16,7 @@ fn limits() -> Limits {
         invocations_max: 256,
         workgroup_bytes_max: 16 << 10,
         groups_max: 65_535,
+        tiles: Tiles::PORTABLE,
         sort_block: 256,
         memory_bytes_max: u64::MAX,
     }
@@ -28,7 +30,7 @@ fn data(dims: &[usize]) -> Tensor {
 
 fn simplified(x: &Tensor, expected: Expect) {
     let (graph, _) = Graph::flatten(std::slice::from_ref(x));
-    expected.assert_eq(&simplify(&graph, Target::Gpu).to_string());
+    expected.assert_eq(&simplify(&graph, &limits()).to_string());
 }
 
 fn plan(x: &Tensor) -> Plan {

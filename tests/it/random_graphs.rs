@@ -4,6 +4,7 @@
 
 use wgrad::compile::graph::Graph;
 use wgrad::compile::plan::{Limits, Target};
+use wgrad::compile::tiles::Tiles;
 use wgrad::prelude::*;
 
 use crate::compare::{How, Tally, disagreement};
@@ -74,6 +75,7 @@ fn narrow(target: Target) -> Limits {
         invocations_max: 256,
         workgroup_bytes_max: 16384,
         groups_max: 65535,
+        tiles: Tiles::of(target),
         sort_block: 16,
         memory_bytes_max: u64::MAX,
     }

@@ -14,6 +14,7 @@ use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use wgrad::compile::graph::Graph;
 use wgrad::compile::plan::{Limits, Target};
+use wgrad::compile::tiles::Tiles;
 use wgrad::compile::{compile, wgsl};
 use wgrad::graph::scalar::Family;
 use wgrad::graph::{Op, Scalar};
@@ -71,6 +72,7 @@ pub fn limits(target: Target) -> Limits {
         invocations_max: 256,
         workgroup_bytes_max: 16 << 10,
         groups_max: 65_535,
+        tiles: Tiles::of(target),
         sort_block: 64,
         memory_bytes_max: u64::MAX,
     }

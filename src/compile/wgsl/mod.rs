@@ -19,7 +19,7 @@ use crate::dtype::DType;
 use four::View;
 use text::Text;
 
-pub use product::is_tiled;
+pub use product::{NARROW_GROUP, TILED_MIN, is_tiled};
 
 /// The shader of `kernel` within `limits`.
 pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {

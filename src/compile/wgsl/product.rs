@@ -1,54 +1,82 @@
 //! Products: a template of `shaders/` with loaders and stores written from the expressions of a kernel.
 
-use crate::compile::index::Var;
-use crate::compile::kernel::{Dot, ExprId, I, J, Store};
-use crate::compile::plan::{Limits, Target};
+use crate::compile::index::{Atom, Lin, Var};
+use crate::compile::kernel::{Dot, Expr, ExprId, I, J, K, Kernel, Store};
+use crate::compile::plan::Limits;
+use crate::compile::tiles::Tile;
 use crate::compile::wgsl::four::{View, moved};
 use crate::compile::wgsl::loops::{store_word, store_words};
 use crate::compile::wgsl::source::source;
-use crate::compile::wgsl::text::{Text, wgsl_type};
+use crate::compile::wgsl::text::{Text, reachable, wgsl_type};
 
-/// Whether a product is computed in tiles of 8 rows and 8 columns.
+/// Rows and columns from which on a product is computed in tiles.
+pub const TILED_MIN: usize = 6;
+/// Results of a workgroup of a product that is not.
+pub const NARROW_GROUP: usize = 64;
+
+/// Whether a product is computed in tiles.
 pub fn is_tiled(d: &Dot) -> bool {
-    d.m >= 6 && d.n >= 6
+    d.m.min(d.n) >= TILED_MIN
 }
 
 /// A product: a template of `shaders/` with loaders and stores written from the expressions.
 pub fn dot(text: &mut Text<'_>, d: &Dot, limits: &Limits) -> u64 {
-    let tiled = is_tiled(d);
+    let tile = is_tiled(d).then(|| limits.tiles.tile(d));
     let t = wgsl_type(d.dtype);
-    let (width, height) = match (tiled, limits.target) {
-        (true, Target::Gpu) => (8, 8),
-        (true, _) => (8, 1),
-        (false, _) => (64, 1),
-    };
     text.global(&format!("alias elem = {t};"));
-    for (name, value) in [("BATCH", d.batch), ("M", d.m), ("N", d.n), ("WIDTH", width), ("HEIGHT", height)] {
-        if name != "HEIGHT" || tiled {
-            text.global(&format!("const {name}: u32 = {value}u;"));
+    let mut numbers = vec![("BATCH", d.batch as u32), ("M", d.m as u32), ("N", d.n as u32)];
+    numbers.push(("WIDTH", tile.map_or(NARROW_GROUP as u32, |tile| tile.width)));
+    let mut flags = Vec::new();
+    if let Some(tile) = tile {
+        numbers.push(("HEIGHT", tile.height));
+        if tile.depth > 0 {
+            numbers.push(("DEPTH", tile.depth));
+            flags = vec![("TALL", tile.down == 8), ("WIDE", tile.across == 8)];
+            flags.push(("LHS_ALONG_K", along_k(text.kernel, d.lhs)));
+            flags.push(("RHS_ALONG_K", along_k(text.kernel, d.rhs)));
         }
     }
+    numbers.iter().for_each(|(name, value)| text.global(&format!("const {name}: u32 = {value}u;")));
+    flags.iter().for_each(|(name, value)| text.global(&format!("const {name}: bool = {value};")));
     text.global("fn zero() -> u32 { return meta_.inf & 1u; }");
     text.global(&format!("fn depth() -> u32 {{ return {}u + zero(); }}", d.k));
     text.global("fn first_group() -> u32 { return meta_.first; }");
     let [rows, columns] = text.four.map_or([None; 2], |four| four.operands);
-    operand(text, "lhs", ["i", "k"], d.lhs, rows, (tiled, t, d.m));
-    operand(text, "rhs", ["k", "j"], d.rhs, columns, (tiled, t, d.n));
+    // What lies past an edge is asked for where a tile does not end with it.
+    let edges = tile.map_or([None; 2], |tile| {
+        // An invocation alone does nothing where all it had were past an edge.
+        let sizes = if tile.depth == 0 { [8; 2] } else { [tile.rows(), tile.columns()] };
+        [(d.m, sizes[0]), (d.n, sizes[1])].map(|(n, size)| (!n.is_multiple_of(size)).then_some(n))
+    });
+    operand(text, "lhs", ["i", "k"], d.lhs, rows, (tile.is_some(), t, edges[0]));
+    operand(text, "rhs", ["k", "j"], d.rhs, columns, (tile.is_some(), t, edges[1]));
     let in_fours = text.four.is_some_and(|four| four.stores);
-    product_stores(text, d, in_fours, (tiled, t));
-    if tiled {
+    product_stores(text, d, in_fours, (tile.is_some(), t, edges));
+    if tile.is_some() {
         sum_store(text, "rows", d.sums[0].as_ref(), (I, d.m), t);
         sum_store(text, "columns", d.sums[1].as_ref(), (J, d.n), t);
     }
-    let template = match tiled {
-        true => source!("matmul"),
-        false => source!("matvec"),
+    let template = match tile {
+        Some(Tile { depth: 0, .. }) => source!("matmul"),
+        Some(_) => source!("tiles"),
+        None => source!("matvec"),
     };
     template.lines().for_each(|line| text.line(line));
-    match tiled {
-        true => (d.batch * d.m.div_ceil(8 * height) * d.n.div_ceil(8 * width)) as u64,
-        false => ((d.batch * d.m * d.n) as u64).div_ceil(64),
+    match tile {
+        Some(tile) => tile.groups([d.batch, d.m, d.n]) as u64,
+        None => (d.batch * d.m * d.n).div_ceil(NARROW_GROUP) as u64,
     }
+}
+
+/// Whether the elements of an operand that are neighbours along the contraction are neighbours in
+/// memory, as far as its first load tells.
+fn along_k(kernel: &Kernel, operand: ExprId) -> bool {
+    let load = reachable(kernel, &[operand]).into_iter().find_map(|id| match &kernel.body[id as usize] {
+        Expr::Load { index, .. } => Some(index),
+        _ => None,
+    });
+    let step = |index: &Lin| index.terms.iter().any(|(atom, c)| matches!(atom, Atom::Var(K, _)) && *c == 1);
+    load.is_some_and(step)
 }
 
 /// The loader of an operand: of one element, or for tiles of four neighbours, which are `n` along the
@@ -59,24 +87,24 @@ fn operand(
     [a, b]: [&str; 2],
     one: ExprId,
     four: Option<[ExprId; 4]>,
-    (tiled, t, n): (bool, &str, usize),
+    (tiled, t, edge): (bool, &str, Option<usize>),
 ) {
     let tile = if a == "k" { b } else { a };
-    let edge = |text: &mut Text<'_>, whole: usize, result: &str| {
-        if tiled && !n.is_multiple_of(8) {
-            text.line(&format!("if ({tile} >= {whole}u) {{ return {result}(); }}"));
+    let guard = |text: &mut Text<'_>, each: usize, result: &str| {
+        if let Some(n) = edge {
+            text.line(&format!("if ({tile} >= {}u) {{ return {result}(); }}", n / each));
         }
     };
     if let Some(four) = four {
         text.open(&format!("fn {name}_four(o: u32, {a}: u32, {b}: u32) -> vec4<{t}> {{"));
-        edge(text, n / 4, &format!("vec4<{t}>"));
+        guard(text, 4, &format!("vec4<{t}>"));
         text.define(&four, |_| true);
         let values = four.map(|id| text.value(id)).join(", ");
         text.line(&format!("return vec4<{t}>({values});"));
         return text.close("}");
     }
     text.open(&format!("fn {name}(o: u32, {a}: u32, {b}: u32) -> {t} {{"));
-    edge(text, n, t);
+    guard(text, 1, t);
     text.define(&[one], |_| true);
     let value = text.value(one);
     text.line(&format!("return {value};"));
@@ -94,26 +122,26 @@ fn operand(
 }
 
 /// What is stored of a product: at one element, or for tiles at four columns.
-fn product_stores(text: &mut Text<'_>, d: &Dot, four: bool, (tiled, t): (bool, &str)) {
-    let edge = |text: &mut Text<'_>, v: &str, n: usize, whole: usize| {
-        if tiled && !n.is_multiple_of(8) {
-            text.line(&format!("if ({v} >= {whole}u) {{ return; }}"));
+fn product_stores(text: &mut Text<'_>, d: &Dot, four: bool, (tiled, t, edges): (bool, &str, [Option<usize>; 2])) {
+    let guard = |text: &mut Text<'_>, v: &str, edge: Option<usize>, each: usize| {
+        if let Some(n) = edge {
+            text.line(&format!("if ({v} >= {}u) {{ return; }}", n / each));
         }
     };
     let values: Vec<ExprId> = d.stores.iter().map(|s| s.value).collect();
     let stores: Vec<&Store> = d.stores.iter().collect();
     if four {
         text.open(&format!("fn store_four(o: u32, i: u32, j: u32, r: vec4<{t}>) {{"));
-        edge(text, "i", d.m, d.m);
-        edge(text, "j", d.n, d.n / 4);
+        guard(text, "i", edges[0], 1);
+        guard(text, "j", edges[1], 4);
         text.line("let r0 = r.x; let r1 = r.y; let r2 = r.z; let r3 = r.w;");
         text.define(&values, |_| true);
         store_words(text, &stores);
         return text.close("}");
     }
     text.open(&format!("fn store(o: u32, i: u32, j: u32, r0: {t}) {{"));
-    edge(text, "i", d.m, d.m);
-    edge(text, "j", d.n, d.n);
+    guard(text, "i", edges[0], 1);
+    guard(text, "j", edges[1], 1);
     text.define(&values, |_| true);
     stores.iter().for_each(|s| store_word(text, s));
     text.close("}");

@@ -28,6 +28,7 @@ use crate::compile::compile;
 use crate::compile::graph::Graph;
 use crate::compile::kernel::Access;
 use crate::compile::plan::{Home, Limits, Plan, Step, Target};
+use crate::compile::tiles::Tiles;
 use crate::device::cache::Cache;
 use crate::device::realize::fits;
 use crate::device::verify::Checks;
@@ -113,6 +114,7 @@ impl Cpu {
             workgroup_bytes_max: u32::MAX,
             invocations_max: u32::MAX,
             groups_max: u32::MAX,
+            tiles: Tiles::SOFTWARE,
             sort_block: usize::MAX,
             memory_bytes_max: match self.limit.load(Ordering::Relaxed) {
                 0 => u64::MAX,

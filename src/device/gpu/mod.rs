@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::compile::plan::{Limits, Target};
+use crate::compile::tiles::Tiles;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::{Backend, Device};
 
@@ -126,7 +127,7 @@ impl Gpu {
         enough(&device.limits())?;
         let info = device.adapter_info();
         let pace = Pace::of(info.device_type);
-        let limits = limits(&device.limits(), info.device_type);
+        let limits = limits(&device.limits(), &info);
         let health = Arc::new(Health::default());
         if ours {
             health.listen(&device);
@@ -386,11 +387,11 @@ fn enough(limits: &wgpu::Limits) -> Result<()> {
 }
 
 /// The limits of a device as plans know them.
-fn limits(wgpu: &wgpu::Limits, device_type: wgpu::DeviceType) -> Limits {
+fn limits(wgpu: &wgpu::Limits, info: &wgpu::AdapterInfo) -> Limits {
     // Windows of a buffer start at multiples of 256, and no array may end inside a word.
     let whole = |bytes: u64| bytes & !255;
     // A first pass ranks each position against its whole block.
-    let (target, sort_block) = match device_type {
+    let (target, sort_block) = match info.device_type {
         wgpu::DeviceType::Cpu => (Target::SoftwareGpu, 64),
         _ => (Target::Gpu, 256),
     };
@@ -403,8 +404,23 @@ fn limits(wgpu: &wgpu::Limits, device_type: wgpu::DeviceType) -> Limits {
         invocations_max: wgpu.max_compute_invocations_per_workgroup.min(wgpu.max_compute_workgroup_size_x),
         workgroup_bytes_max: wgpu.max_compute_workgroup_storage_size,
         groups_max: wgpu.max_compute_workgroups_per_dimension,
+        tiles: tiles(info),
         sort_block,
         memory_bytes_max: u64::MAX,
+    }
+}
+
+/// The vendor table: how products are cut on a device.
+fn tiles(info: &wgpu::AdapterInfo) -> Tiles {
+    const INTEL: u32 = 0x8086;
+    let name = info.name.to_ascii_lowercase();
+    match info.device_type {
+        wgpu::DeviceType::Cpu => Tiles::SOFTWARE,
+        // Metal has no numbers for vendors.
+        _ if name.contains("apple") => Tiles::APPLE,
+        _ if info.vendor == INTEL || name.contains("intel") => Tiles::INTEL,
+        wgpu::DeviceType::DiscreteGpu | wgpu::DeviceType::VirtualGpu => Tiles::DISCRETE,
+        wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::Other => Tiles::PORTABLE,
     }
 }
 

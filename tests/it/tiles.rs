@@ -1,0 +1,184 @@
+//! Every tile that products may have on some GPU, over shapes and layouts that could break it, and
+//! the forms that few or long contractions take; by the CPU's meaning of the plan and on a GPU.
+
+use wgrad::compile::compile;
+use wgrad::compile::graph::Graph;
+use wgrad::compile::kernel::Kind;
+use wgrad::compile::plan::{Limits, Target};
+use wgrad::compile::tiles::{Tile, Tiles};
+use wgrad::prelude::*;
+
+use crate::compare::{Case, How, agree};
+use crate::devices::{gpu, plain_cpu};
+use crate::support::random as uniform;
+use crate::wgsl::limits;
+
+const TABLES: [Tiles; 5] = [Tiles::DISCRETE, Tiles::PORTABLE, Tiles::INTEL, Tiles::APPLE, Tiles::SOFTWARE];
+
+fn all_tiles() -> Vec<&'static Tile> {
+    let mut all: Vec<&Tile> = TABLES.iter().flat_map(|table| table.ladder()).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn with(tiles: Tiles) -> Limits {
+    Limits { tiles, ..limits(Target::Gpu) }
+}
+
+/// Plans within `limits` agree with the oracle, on the CPU and on a GPU.
+#[track_caller]
+fn agree_within(what: &str, limits: &Limits, build: &dyn Fn(&Device) -> Case) {
+    for device in [Some(plain_cpu()), gpu()].into_iter().flatten() {
+        let _ = agree(what, &How::Foreign(device, limits.clone().into()), build);
+    }
+}
+
+/// Products of `[b, m, n, k]` with operands as they lie, and transposed, and with all that may be
+/// computed beside them.
+fn products(device: &Device, [b, m, n, k]: [usize; 4]) -> Case {
+    let on = |dims: &[usize]| uniform(dims).to_device(device);
+    let (x, w) = (on(&[b, m, k]), on(&[b, k, n]));
+    let (xt, wt) = (on(&[b, k, m]), on(&[b, n, k]));
+    let (row, whole) = (on(&[n]), on(&[b, m, n]));
+    let roots = vec![
+        x.matmul(&w),
+        (x.matmul(&wt.transpose(1, 2)) + &row).relu(),
+        xt.transpose(1, 2).matmul(&w) * &whole,
+        xt.transpose(1, 2).matmul(&wt.transpose(1, 2)),
+    ];
+    Case::new(roots, vec![x, w, xt, wt, row, whole])
+}
+
+#[test]
+fn every_tile_agrees_on_awkward_shapes() {
+    for tile in all_tiles() {
+        let (m, n) = (tile.rows(), tile.columns());
+        // Whole tiles, whole fours beyond one, and nothing whole.
+        let shapes = [[2, m, n, 17], [1, m + 4, n - 4, 8], [1, 7, n + 3, 33]];
+        for dims in shapes {
+            let what = format!("{tile:?} over {dims:?}");
+            agree_within(&what, &with(Tiles::PORTABLE.only(tile)), &|device| products(device, dims));
+        }
+    }
+}
+
+#[test]
+fn every_tile_takes_sums_of_its_operands_along() {
+    for tile in all_tiles() {
+        let limits = with(Tiles::PORTABLE.only(tile));
+        for [m, n, k] in [[tile.rows() + 3, tile.columns() + 8, 20], [8, 16, 65]] {
+            let build = |device: &Device| {
+                let [x, w] = [[m, k], [k, n]].map(|dims| uniform(&dims).to_device(device));
+                Case::new(vec![x.matmul(&w), x.sum(1), w.sum(0)], vec![x, w])
+            };
+            let plan = compile(&Graph::flatten(&build(&Device::cpu()).roots).0, &limits);
+            assert_eq!(plan.steps.len(), 1, "{tile:?}");
+            agree_within(&format!("sums beside {tile:?}"), &limits, &build);
+        }
+    }
+}
+
+#[test]
+fn every_tile_multiplies_integers_and_halves() {
+    for tile in all_tiles() {
+        for dtype in [DType::I32, DType::U32, DType::F16, DType::BF16] {
+            let build = |device: &Device| {
+                let [x, w] = [[13, 40], [40, 18]].map(|dims| (uniform(&dims).to_device(device) * 9.0).cast(dtype));
+                let leaves = if dtype.is_float() { vec![x.clone(), w.clone()] } else { Vec::new() };
+                Case::new(vec![x.matmul(&w)], leaves)
+            };
+            let limits = with(Tiles::PORTABLE.only(tile));
+            agree_within(&format!("{tile:?} of {dtype}"), &limits, &build);
+        }
+    }
+}
+
+#[test]
+fn every_tile_convolves() {
+    for tile in all_tiles() {
+        let build = |device: &Device| {
+            let x = uniform(&[2, 6, 9, 7]).to_device(device).tracked();
+            let w = uniform(&[20, 3, 3, 2]).to_device(device).tracked();
+            let options = ConvOptions::default().stride([2, 1]).padding([1, 1]).groups(2);
+            let y = x.conv2d(&w, None, options);
+            let mut roots = (&y * &y).sum(..).grad(&[&x, &w]);
+            roots.push(y);
+            Case::new(roots, vec![x, w])
+        };
+        agree_within(&format!("{tile:?} in a conv"), &with(Tiles::PORTABLE.only(tile)), &build);
+    }
+}
+
+/// The kernels of `x` on a GPU of many tiles.
+fn kinds(x: &Tensor) -> Vec<&'static str> {
+    let plan = compile(&Graph::flatten(std::slice::from_ref(x)).0, &with(Tiles::DISCRETE));
+    let kind = |kind: &Kind| match kind {
+        Kind::Dot(d) if d.batch > 1 => "batch",
+        Kind::Dot(_) => "product",
+        Kind::Loop(_) => "loop",
+        _ => "other",
+    };
+    plan.steps.iter().map(|step| kind(&step.kernel.kind)).collect()
+}
+
+#[test]
+fn long_contractions_are_cut_into_parts() {
+    let product = |device: &Device| {
+        let [x, w] = [[24, 1536], [1536, 20]].map(|dims| uniform(&dims).to_device(device));
+        Case::new(vec![x.matmul(&w).relu()], vec![x, w])
+    };
+    let gradient = |device: &Device| {
+        let [x, w] = [[8, 3, 20, 20], [6, 3, 3, 3]].map(|dims| uniform(&dims).to_device(device).tracked());
+        let y = x.conv2d(&w, None, ConvOptions::default().padding([1, 1]));
+        Case::new((&y * &y).sum(..).grad(&[&w]), vec![x, w])
+    };
+    assert_eq!(kinds(&product(&Device::cpu()).roots[0]), ["batch", "loop"]);
+    // The last one puts the axes of the weight in order.
+    assert_eq!(kinds(&gradient(&Device::cpu()).roots[0]), ["product", "batch", "loop", "loop"]);
+    let limits = with(Tiles::DISCRETE);
+    agree_within("a product in parts", &limits, &product);
+    agree_within("a convolution in parts", &limits, &gradient);
+}
+
+#[test]
+fn few_rows_along_the_contraction_are_sums() {
+    // A weight as PyTorch lays it, times one vector, as when text is generated.
+    let build = |m: usize| {
+        move |device: &Device| {
+            let [x, w] = [[m, 300], [50, 300]].map(|dims| uniform(&dims).to_device(device));
+            Case::new(vec![x.matmul(&w.t()), w.matmul(&x.t())], vec![x, w])
+        }
+    };
+    for m in [1, 3] {
+        assert_eq!(kinds(&build(m)(&Device::cpu()).roots[0]), ["loop"]);
+        agree_within("few rows", &with(Tiles::DISCRETE), &build(m));
+    }
+}
+
+#[test]
+fn a_tile_fits_what_every_gpu_has() {
+    for table in TABLES {
+        for tile in table.ladder() {
+            assert!(tile.bytes() <= 16 << 10 && tile.invocations() <= 256, "{tile:?}");
+            if tile.depth > 0 {
+                // An invocation loads one or two fours of each operand.
+                let fours = |n: usize| tile.depth as usize * n / 4;
+                let loads = [tile.rows(), tile.columns()].map(|n| fours(n) / tile.invocations() as usize);
+                assert!(loads.iter().all(|n| [1, 2].contains(n)), "{tile:?}: {loads:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_largest_tile_that_keeps_a_device_busy_is_taken() {
+    let tile = |m: usize| {
+        let [x, w] = [[m, 16], [16, m]].map(|dims| uniform(&dims));
+        let plan = compile(&Graph::flatten(&[x.matmul(&w)]).0, &with(Tiles::DISCRETE));
+        let Kind::Dot(d) = &plan.steps[0].kernel.kind else { panic!("no product") };
+
+        Tiles::DISCRETE.tile(d).rows()
+    };
+    assert_eq!([100, 800, 1500].map(tile), [32, 64, 128]);
+}
