@@ -10,7 +10,7 @@ use crate::compile::compile;
 use crate::compile::graph::Graph;
 use crate::compile::kernel::Kind;
 use crate::compile::plan::{Limits, Plan};
-use crate::compile::tiles::{Tile, Tiles};
+use crate::compile::tiles::Tiles;
 use crate::compile::wgsl;
 use crate::device::gpu::Gpu;
 use crate::device::realize;
@@ -25,10 +25,12 @@ const NARROW: [[usize; 4]; 2] = [[1, 1, 7, 130], [1, 65, 5, 3]];
 /// edges that are whole fours and some that are not.
 fn products(tiles: &Tiles) -> Vec<[usize; 4]> {
     let batch = tiles.busy().div_ceil(4);
-    let over =
-        |tile: &Tile, rest: usize| [batch, tile.rows() + rest, tile.columns() + rest, 2 * tile.depth as usize + 9];
-    let tiled = tiles.ladder().iter().flat_map(|tile| [over(tile, 4), over(tile, 3)]);
-    NARROW.into_iter().chain(tiled).collect()
+    let mut all = NARROW.to_vec();
+    for tile in tiles.ladder() {
+        let k = 2 * tile.depth as usize + 9;
+        all.extend([4, 3].map(|rest| [batch, tile.rows() + rest, tile.columns() + rest, k]));
+    }
+    all
 }
 
 /// Whether `plan` runs a template.

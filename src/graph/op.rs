@@ -214,10 +214,10 @@ impl ConvSpec {
         if self.spread[k] == 0 {
             return Err("the input's dilation must be at least 1".into());
         }
-        let limit = 1i128 << 40;
-        let spread = if n == 0 { 0 } else { (n as i128 - 1) * self.spread[k] as i128 + 1 };
-        let padded = spread + self.lo[k] as i128 + self.hi[k] as i128;
-        if !(0..limit).contains(&padded) {
+        let wide = |x: usize| i64::try_from(x).unwrap_or(i64::MAX);
+        let spread = wide(n.saturating_sub(1)).saturating_mul(wide(self.spread[k])).saturating_add(i64::from(n > 0));
+        let padded = spread.saturating_add(self.lo[k] as i64).saturating_add(self.hi[k] as i64);
+        if !(0..1 << 40).contains(&padded) {
             return Err(format!("{n} elements padded by {} and {}", self.lo[k], self.hi[k]));
         }
         windows(padded as usize, size, self.stride[k], self.dilation[k])

@@ -364,18 +364,20 @@ fn count(start: Number, end: Number, step: Number, float: bool) -> Result<Shape,
         if n.is_nan() || n > 4e9 {
             return Err(format!("no count of elements from {start} to {end} in steps of {step}"));
         }
-        n.max(0.0) as i128
+        n.max(0.0) as u64
     } else {
-        let (start, end, step) = (start.as_i64() as i128, end.as_i64() as i128, step.as_i64() as i128);
+        let (start, end, step) = (start.as_i64(), end.as_i64(), step.as_i64());
         if step == 0 {
             return Err("a step of 0".into());
         }
-        let n = ((end - start + step - step.signum()) / step).max(0);
-        let last = start + (n - 1).max(0) * step;
+        let ahead = start != end && (start < end) == (step > 0);
+        let n = if ahead { start.abs_diff(end).div_ceil(step.unsigned_abs()) } else { 0 };
+        // Between start and end, so what wraps on the way comes back.
+        let last = start.wrapping_add((n.saturating_sub(1) as i64).wrapping_mul(step));
         if [start, last].iter().any(|&x| i32::try_from(x).is_err()) {
             return Err(format!("{start} to {last} does not fit i32"));
         }
         n
     };
-    countable(Shape::new(&[n as usize])?)
+    countable(Shape::new(&[usize::try_from(n).unwrap_or(usize::MAX)])?)
 }

@@ -64,6 +64,8 @@ fn arange() {
     check(&Tensor::arange(3, 0, 1, &cpu()), &[0], |_| 0.0);
     check(&Tensor::arange(0, 1.0, 0.25, &cpu()), &[4], |i| 0.25 * i[0] as f64);
     check(&Tensor::arange(i32::MAX - 1, i64::from(i32::MAX) + 1, 1, &cpu()), &[2], |i| 2147483646.0 + i[0] as f64);
+    refused(&Tensor::arange(i64::MIN, i64::MAX, 1, &cpu()), "arange", "does not fit i32");
+    refused(&Tensor::arange(i64::MAX, i64::MIN, -3, &cpu()), "arange", "does not fit i32");
     refused(&Tensor::arange(0, 5, 0, &cpu()), "arange", "a step of 0");
     refused(&Tensor::arange(0.0, f64::NAN, 1.0, &cpu()), "arange", "no count of elements");
     refused(&Tensor::arange(0.0, 1.0, 0.0, &cpu()), "arange", "no count of elements");

@@ -42,18 +42,14 @@ impl Pass<'_> {
         if m.min(n) >= TILED_MIN || k < ROW_MIN || !along {
             return None;
         }
-        let whole = Shape::new(&[b, m, n, k]).ok()?;
-        let mut last = Perm([0; RANK_MAX]);
-        last.0[..3].copy_from_slice(&[0, 2, 1]);
-        let right = self.derived(node, Op::Permute(last), &[node.src[1]], Shape::new(&[b, n, k]).ok()?, node.dtype);
-        let operands = [(node.src[0], [b, m, 1, k]), (right, [b, 1, n, k])];
-        let mut wide = [0; 2];
-        for ((x, dims), wide) in operands.into_iter().zip(&mut wide) {
-            let lined = self.derived(node, Op::Reshape, &[x], Shape::new(&dims).ok()?, node.dtype);
-            *wide = self.derived(node, Op::Expand, &[lined], whole, node.dtype);
-        }
-        let products = self.derived(node, Op::Scalar(Scalar::Mul), &wide, whole, node.dtype);
-        Some(self.derived(node, Op::Reduce(Reduction::Sum, AxisSet::one(3)), &[products], node.shape, node.dtype))
+        let right = self.seen(node, Op::Permute(exchanged(1, 3)), node.src[1], &[b, n, k])?;
+        let [left, right] = [(node.src[0], [b, m, 1, k]), (right, [b, 1, n, k])].map(|(x, dims)| {
+            let lined = self.seen(node, Op::Reshape, x, &dims)?;
+            self.seen(node, Op::Expand, lined, &[b, m, n, k])
+        });
+        let shape = Shape::new(&[b, m, n, k]).ok()?;
+        let products = self.derived(node, Op::Scalar(Scalar::Mul), &[left?, right?], shape, node.dtype);
+        self.sum(node, products, 3)
     }
 
     /// Whether the last two axes of an operand are those of its memory exchanged.
@@ -74,18 +70,15 @@ impl Pass<'_> {
     fn product_in_parts(&mut self, node: &Node) -> Option<Id> {
         let (&[b, m, n], k) = (node.shape.dims(), self.depth(node)) else { return None };
         let parts = self.parts([b, m, n, k], k)?;
-        let mut exchanged = Perm([0; RANK_MAX]);
-        exchanged.0[..4].copy_from_slice(&[0, 2, 1, 3]);
         let step = k / parts;
-        let cut = self.derived(node, Op::Reshape, &[node.src[0]], Shape::new(&[b, m, parts, step]).ok()?, node.dtype);
-        let cut =
-            self.derived(node, Op::Permute(exchanged), &[cut], Shape::new(&[b, parts, m, step]).ok()?, node.dtype);
-        let lhs = self.derived(node, Op::Reshape, &[cut], Shape::new(&[b * parts, m, step]).ok()?, node.dtype);
-        let rhs = Shape::new(&[b * parts, step, n]).ok()?;
-        let rhs = self.derived(node, Op::Reshape, &[node.src[1]], rhs, node.dtype);
+        let cut = self.seen(node, Op::Reshape, node.src[0], &[b, m, parts, step])?;
+        let cut = self.seen(node, Op::Permute(exchanged(1, 4)), cut, &[b, parts, m, step])?;
+        let lhs = self.seen(node, Op::Reshape, cut, &[b * parts, m, step])?;
+        let rhs = self.seen(node, Op::Reshape, node.src[1], &[b * parts, step, n])?;
         let shape = Shape::new(&[b * parts, m, n]).ok()?;
         let product = self.intern(Node { src: smallvec![lhs, rhs], shape, ..node.clone() });
-        self.sum_of_parts(node, product, Shape::new(&[b, parts, m, n]).ok()?)
+        let product = self.seen(node, Op::Reshape, product, &[b, parts, m, n])?;
+        self.sum(node, product, 1)
     }
 
     /// A convolution as the sum of those of parts of its channels, which are groups.
@@ -100,27 +93,27 @@ impl Pass<'_> {
         let n = out.iter().product::<usize>() * batch;
         let parts = self.parts([1, m, n, weight.numel() / m.max(1)], channels)?;
         let step = channels / parts;
-        let mut exchanged = Perm([0; RANK_MAX]);
-        for (axis, to) in exchanged.0.iter_mut().enumerate() {
-            *to = if axis < 2 { 1 - axis as u8 } else { axis as u8 };
-        }
-        let rank = weight.rank() + 1;
-        exchanged.0.get_mut(rank..)?.fill(0);
-        let with = |first: &[usize], rest: &[usize]| Shape::new(&[first, rest].concat()).ok();
-        let cut = self.derived(node, Op::Reshape, &[node.src[1]], with(&[m, parts, step], taps)?, node.dtype);
-        let cut = self.derived(node, Op::Permute(exchanged), &[cut], with(&[parts, m, step], taps)?, node.dtype);
-        let weight = self.derived(node, Op::Reshape, &[cut], with(&[parts * m, step], taps)?, node.dtype);
+        let mut dims = [&[m, parts, step], taps].concat();
+        let cut = self.seen(node, Op::Reshape, node.src[1], &dims)?;
+        dims.swap(0, 1);
+        let cut = self.seen(node, Op::Permute(exchanged(0, dims.len())), cut, &dims)?;
+        let weight = self.seen(node, Op::Reshape, cut, &[&[parts * m, step], taps].concat())?;
         let op = Op::Conv(Arc::new(ConvSpec { groups: parts, ..spec.clone() }));
-        let shape = with(&[batch, parts * m], out)?;
+        let shape = Shape::new(&[&[batch, parts * m], out].concat()).ok()?;
         let y = self.intern(Node { op, src: smallvec![node.src[0], weight], shape, ..node.clone() });
-        self.sum_of_parts(node, y, with(&[batch, parts, m], out)?)
+        let y = self.seen(node, Op::Reshape, y, &[&[batch, parts, m], out].concat())?;
+        self.sum(node, y, 1)
     }
 
-    /// The sum over axis 1 of `x`, seen as `shape`.
-    fn sum_of_parts(&mut self, like: &Node, x: Id, shape: Shape) -> Option<Id> {
-        let parts = self.derived(like, Op::Reshape, &[x], shape, like.dtype);
-        let sum = Op::Reduce(Reduction::Sum, AxisSet::one(1));
-        Some(self.derived(like, sum, &[parts], like.shape, like.dtype))
+    /// The sum over axis `axis` of `x`.
+    fn sum(&mut self, like: &Node, x: Id, axis: usize) -> Option<Id> {
+        let sum = Op::Reduce(Reduction::Sum, AxisSet::one(axis));
+        Some(self.derived(like, sum, &[x], like.shape, like.dtype))
+    }
+
+    /// `x` seen as `dims` through a movement.
+    fn seen(&mut self, like: &Node, op: Op, x: Id, dims: &[usize]) -> Option<Id> {
+        Some(self.derived(like, op, &[x], Shape::new(dims).ok()?, like.dtype))
     }
 
     /// Steps of a product.
@@ -138,4 +131,12 @@ impl Pass<'_> {
         };
         tiles.parts(groups, k, whole)
     }
+}
+
+/// Axes in order, but `axis` and the one behind it.
+fn exchanged(axis: usize, rank: usize) -> Perm {
+    let mut perm = Perm([0; RANK_MAX]);
+    (0..rank).for_each(|k| perm.0[k] = k as u8);
+    perm.0.swap(axis, axis + 1);
+    perm
 }

@@ -24,7 +24,7 @@ fn outer_only(stage_of: Vec<usize>, stage: usize) -> impl Fn(u64) -> bool {
 }
 
 fn begin(text: &mut Text<'_>, workgroup: u64) {
-    text.line(&format!("@compute @workgroup_size({workgroup})"));
+    text.line(format_args!("@compute @workgroup_size({workgroup})"));
     text.open("fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {");
     text.line("let wide = meta_.first + group.x + group.y * 65535u;");
     // 0, which no compiler can know.
@@ -52,10 +52,10 @@ pub fn looped(text: &mut Text<'_>, l: &Loop, limits: &Limits) -> u64 {
     if shared {
         text.line("let o = wide;");
     } else {
-        text.line(&format!("let o = wide * {rows_a_group}u + local;"));
+        text.line(format_args!("let o = wide * {rows_a_group}u + local;"));
     }
-    text.line(&format!("if (o >= {}u) {{ return; }}", l.outer));
-    text.line(&format!("let inner = {}u + zero;", l.inner));
+    text.line(format_args!("if (o >= {}u) {{ return; }}", l.outer));
+    text.line(format_args!("let inner = {}u + zero;", l.inner));
     let stage_of: Vec<usize> = l.reduces.iter().map(|r| r.stage).collect();
     let stages = stage_of.iter().max().map_or(0, |s| s + 1);
     for stage in 0..stages {
@@ -82,17 +82,17 @@ fn map(text: &mut Text<'_>, l: &Loop) -> u64 {
     begin(text, WORKGROUP);
     let at = format!("wide * {WORKGROUP}u + local");
     if granule == 1 {
-        text.line(&format!("let o = {at};"));
-        text.line(&format!("if (o >= {}u) {{ return; }}", l.outer));
+        text.line(format_args!("let o = {at};"));
+        text.line(format_args!("if (o >= {}u) {{ return; }}", l.outer));
         let values: Vec<ExprId> = l.stores.iter().map(|s| s.value).collect();
         text.define(&values, |_| true);
         store_words(text, &l.stores.iter().collect::<Vec<_>>());
     } else {
         words(text, &l.stores.iter().collect::<Vec<_>>());
-        text.line(&format!("let base = ({at}) * {granule}u;"));
-        text.open(&format!("for (var lane = 0u; lane < {granule}u + zero; lane++) {{"));
+        text.line(format_args!("let base = ({at}) * {granule}u;"));
+        text.open(format_args!("for (var lane = 0u; lane < {granule}u + zero; lane++) {{"));
         text.line("let o = base + lane;");
-        text.line(&format!("if (o >= {}u) {{ break; }}", l.outer));
+        text.line(format_args!("if (o >= {}u) {{ break; }}", l.outer));
         let values: Vec<ExprId> = l.stores.iter().map(|s| s.value).collect();
         text.define(&values, |_| true);
         for s in &l.stores {
@@ -108,7 +108,7 @@ fn map(text: &mut Text<'_>, l: &Loop) -> u64 {
 fn words(text: &mut Text<'_>, stores: &[&Store]) {
     for s in stores {
         if per_word(text, s) > 1 {
-            text.line(&format!("var w{} = 0u;", s.buffer));
+            text.line(format_args!("var w{} = 0u;", s.buffer));
         }
     }
 }
@@ -121,7 +121,7 @@ fn per_word(text: &Text<'_>, s: &Store) -> usize {
 pub fn store_word(text: &mut Text<'_>, s: &Store) {
     text.atoms(&s.index, &|_| true);
     let line = format!("store{}({}, {});", s.buffer, text.index(&s.index), text.value(s.value));
-    text.line(&line);
+    text.line(line);
 }
 
 /// Stores of 32-bit elements, which may be four neighbours each time.
@@ -134,7 +134,7 @@ pub fn store_words(text: &mut Text<'_>, stores: &[&Store]) {
                 let values: Vec<String> = four.iter().map(|s| text.value(s.value)).collect();
                 let (b, at) = (first.buffer, text.index(&first.index.div(4)));
                 let t = wgsl_type(text.kernel.buffers[b].dtype);
-                text.line(&format!("quad_store{b}({at}, vec4<{t}>({}));", values.join(", ")));
+                text.line(format_args!("quad_store{b}({at}, vec4<{t}>({}));", values.join(", ")));
                 after
             }
             _ => {
@@ -155,10 +155,10 @@ fn packed_store(text: &mut Text<'_>, s: &Store, position: &str, n: usize) {
     let value = text.value(s.value);
     let bits = text.pack(&value, dtype);
     let b = s.buffer;
-    text.line(&format!("w{b} |= {bits} << (({position} % {per}u) * {}u);", 32 / per));
+    text.line(format_args!("w{b} |= {bits} << (({position} % {per}u) * {}u);", 32 / per));
     text.atoms(&s.index, &|_| true);
     let at = text.index(&s.index);
-    text.line(&format!(
+    text.line(format_args!(
         "if ({position} % {per}u == {}u || {position} == {}u) {{ store{b}(({at}) / {per}u, w{b}); w{b} = 0u; }}",
         per - 1,
         n.saturating_sub(1)
@@ -186,10 +186,10 @@ fn stores(text: &mut Text<'_>, l: &Loop, stage_of: Vec<usize>, stages: usize, sh
     let (start, step) =
         if shared { (format!("local * {granule}u"), lanes as usize * granule) } else { ("0u".into(), granule) };
     if granule == 1 {
-        text.open(&format!("for (var i = {start}; i < inner; i += {step}u) {{"));
+        text.open(format_args!("for (var i = {start}; i < inner; i += {step}u) {{"));
     } else {
-        text.open(&format!("for (var start = {start}; start < inner; start += {step}u) {{"));
-        text.open(&format!("for (var i = start; i < min(start + {granule}u, inner); i++) {{"));
+        text.open(format_args!("for (var start = {start}; start < inner; start += {step}u) {{"));
+        text.open(format_args!("for (var i = start; i < min(start + {granule}u, inner); i++) {{"));
     }
     let values: Vec<ExprId> = elements.iter().map(|s| s.value).collect();
     text.define(&values, |_| true);
@@ -209,12 +209,12 @@ fn declare(text: &mut Text<'_>, n: usize, r: &Reduce) {
     match r.fold {
         FoldKind::Value(kind) => {
             let identity = text.literal(kind.identity(r.dtype).bits(r.dtype), r.dtype);
-            text.line(&format!("var r{n}: {t} = {identity};"));
+            text.line(format_args!("var r{n}: {t} = {identity};"));
         }
         FoldKind::Arg(_) => {
             let value = wgsl_type(text.kernel.dtypes[r.value as usize]);
-            text.line(&format!("var v{n}: {value} = {value}();"));
-            text.line(&format!("var a{n} = 0xffffffffu;"));
+            text.line(format_args!("var v{n}: {value} = {value}();"));
+            text.line(format_args!("var a{n} = 0xffffffffu;"));
         }
     }
 }
@@ -252,26 +252,26 @@ fn reduce_loop(text: &mut Text<'_>, here: &[(usize, &Reduce)], early: &[&Store],
     let step = if shared { lanes } else { 1 };
     let start = if shared { "local" } else { "0u" };
     if pieces {
-        text.open(&format!("for (var start = {start}; start < inner; start += {}u) {{", turns * step));
-        sums.iter().for_each(|(n, _)| text.line(&format!("var p{n} = 0.0;")));
-        text.open(&format!("for (var i = start; i < min(start + {}u, inner); i += {step}u) {{", turns * step));
+        text.open(format_args!("for (var start = {start}; start < inner; start += {}u) {{", turns * step));
+        sums.iter().for_each(|(n, _)| text.line(format_args!("var p{n} = 0.0;")));
+        text.open(format_args!("for (var i = start; i < min(start + {}u, inner); i += {step}u) {{", turns * step));
     } else {
-        text.open(&format!("for (var i = {start}; i < inner; i += {step}u) {{"));
+        text.open(format_args!("for (var i = {start}; i < inner; i += {step}u) {{"));
     }
     text.define(&elements.concat(), |_| true);
     for ((n, r), elements) in here.iter().zip(&elements) {
         for (k, &element) in elements.iter().enumerate() {
             let value = text.value(element);
             match r.fold {
-                FoldKind::Value(_) if in_pieces(r) => text.line(&format!("p{n} += {value};")),
+                FoldKind::Value(_) if in_pieces(r) => text.line(format_args!("p{n} += {value};")),
                 FoldKind::Value(kind) => {
                     let sum = text.scalar(kind.combine(), &[format!("r{n}"), value], r.dtype, r.dtype);
-                    text.line(&format!("r{n} = {sum};"));
+                    text.line(format_args!("r{n} = {sum};"));
                 }
                 FoldKind::Arg(extreme) => {
                     let better = better(text, extreme, &value, &format!("v{n}"), text.kernel.dtypes[element as usize]);
                     let at = format!("i * {}u + {k}u", elements.len());
-                    text.line(&format!("if (a{n} == 0xffffffffu || {better}) {{ v{n} = {value}; a{n} = {at}; }}"));
+                    text.line(format_args!("if (a{n} == 0xffffffffu || {better}) {{ v{n} = {value}; a{n} = {at}; }}"));
                 }
             }
         }
@@ -281,13 +281,13 @@ fn reduce_loop(text: &mut Text<'_>, here: &[(usize, &Reduce)], early: &[&Store],
     store_words(text, early);
     text.close("}");
     if pieces {
-        sums.iter().for_each(|(n, _)| text.line(&format!("r{n} += p{n};")));
+        sums.iter().for_each(|(n, _)| text.line(format_args!("r{n} += p{n};")));
         text.close("}");
     }
     if !shared {
         for (n, r) in here {
             if let FoldKind::Arg(_) = r.fold {
-                text.line(&format!("let r{n} = i32(a{n});"));
+                text.line(format_args!("let r{n} = i32(a{n});"));
             }
         }
     }
@@ -314,9 +314,9 @@ fn shared_memory(text: &mut Text<'_>, l: &Loop, lanes: u64) {
             FoldKind::Value(_) => wgsl_type(r.dtype),
             FoldKind::Arg(_) => wgsl_type(text.kernel.dtypes[r.value as usize]),
         };
-        text.global(&format!("var<workgroup> s{n}: array<{t}, {lanes}>;"));
+        text.global(format_args!("var<workgroup> s{n}: array<{t}, {lanes}>;"));
         if matches!(r.fold, FoldKind::Arg(_)) {
-            text.global(&format!("var<workgroup> t{n}: array<u32, {lanes}>;"));
+            text.global(format_args!("var<workgroup> t{n}: array<u32, {lanes}>;"));
         }
     }
 }
@@ -325,12 +325,12 @@ fn shared_memory(text: &mut Text<'_>, l: &Loop, lanes: u64) {
 fn combine(text: &mut Text<'_>, here: &[(usize, &Reduce)], lanes: u64) {
     for (n, r) in here {
         match r.fold {
-            FoldKind::Value(_) => text.line(&format!("s{n}[local] = r{n};")),
-            FoldKind::Arg(_) => text.line(&format!("s{n}[local] = v{n}; t{n}[local] = a{n};")),
+            FoldKind::Value(_) => text.line(format_args!("s{n}[local] = r{n};")),
+            FoldKind::Arg(_) => text.line(format_args!("s{n}[local] = v{n}; t{n}[local] = a{n};")),
         }
     }
     text.line("workgroupBarrier();");
-    text.open(&format!("for (var half = {}u; half > 0u; half >>= 1u) {{", lanes / 2));
+    text.open(format_args!("for (var half = {}u; half > 0u; half >>= 1u) {{", lanes / 2));
     text.open("if (local < half) {");
     for (n, r) in here {
         match r.fold {
@@ -341,18 +341,18 @@ fn combine(text: &mut Text<'_>, here: &[(usize, &Reduce)], lanes: u64) {
                     r.dtype,
                     r.dtype,
                 );
-                text.line(&format!("s{n}[local] = {sum};"));
+                text.line(format_args!("s{n}[local] = {sum};"));
             }
             FoldKind::Arg(extreme) => {
                 let dtype = text.kernel.dtypes[r.value as usize];
                 text.open("{");
-                text.line(&format!("let x = s{n}[local + half]; let at = t{n}[local + half];"));
-                text.line(&format!("let best = s{n}[local]; let best_at = t{n}[local];"));
+                text.line(format_args!("let x = s{n}[local + half]; let at = t{n}[local + half];"));
+                text.line(format_args!("let best = s{n}[local]; let best_at = t{n}[local];"));
                 let wins = better(text, extreme, "x", "best", dtype);
                 let loses = better(text, extreme, "best", "x", dtype);
                 let take =
                     format!("(at != 0xffffffffu && (best_at == 0xffffffffu || {wins} || (!{loses} && at < best_at)))");
-                text.line(&format!("if {take} {{ s{n}[local] = x; t{n}[local] = at; }}"));
+                text.line(format_args!("if {take} {{ s{n}[local] = x; t{n}[local] = at; }}"));
                 text.close("}");
             }
         }
@@ -362,8 +362,8 @@ fn combine(text: &mut Text<'_>, here: &[(usize, &Reduce)], lanes: u64) {
     text.close("}");
     for (n, r) in here {
         match r.fold {
-            FoldKind::Value(_) => text.line(&format!("r{n} = s{n}[0];")),
-            FoldKind::Arg(_) => text.line(&format!("let r{n} = i32(t{n}[0]);")),
+            FoldKind::Value(_) => text.line(format_args!("r{n} = s{n}[0];")),
+            FoldKind::Arg(_) => text.line(format_args!("let r{n} = i32(t{n}[0]);")),
         }
     }
 }
@@ -372,26 +372,26 @@ fn combine(text: &mut Text<'_>, here: &[(usize, &Reduce)], lanes: u64) {
 pub fn scatter(text: &mut Text<'_>, s: &Scatter) -> u64 {
     begin(text, 8);
     text.line("let o = wide * 8u + local;");
-    text.line(&format!("if (o >= {}u) {{ return; }}", s.lines));
-    text.open(&format!("for (var i = 0u; i < {}u + zero; i++) {{", s.axis));
+    text.line(format_args!("if (o >= {}u) {{ return; }}", s.lines));
+    text.open(format_args!("for (var i = 0u; i < {}u + zero; i++) {{", s.axis));
     text.define(&[s.base], |_| true);
     text.atoms(&s.out_index, &|_| true);
     let line = format!("store{}({}, {});", s.out, text.index(&s.out_index), text.value(s.base));
-    text.line(&line);
+    text.line(line);
     text.close("}");
-    text.open(&format!("for (var j = 0u; j < {}u + zero; j++) {{", s.updates));
+    text.open(format_args!("for (var j = 0u; j < {}u + zero; j++) {{", s.updates));
     text.define(&[s.index], |_| true);
     let line = format!("let i = u32({});", text.value(s.index));
-    text.line(&line);
-    text.line(&format!("if (i >= {}u) {{ raise(0u); continue; }}", s.axis));
+    text.line(line);
+    text.line(format_args!("if (i >= {}u) {{ raise(0u); continue; }}", s.axis));
     text.define(&[s.value], |_| true);
     text.atoms(&s.out_index, &|_| true);
     let (at, value) = (text.index(&s.out_index), text.value(s.value));
     match s.mode {
-        ScatterMode::Set => text.line(&format!("store{}({at}, {value});", s.out)),
+        ScatterMode::Set => text.line(format_args!("store{}({at}, {value});", s.out)),
         ScatterMode::Add => {
-            text.line(&format!("let at = {at};"));
-            text.line(&format!("store{}(at, load{}(at) + {value});", s.out, s.out));
+            text.line(format_args!("let at = {at};"));
+            text.line(format_args!("store{}(at, load{}(at) + {value});", s.out, s.out));
         }
     }
     text.close("}");
@@ -403,19 +403,19 @@ pub fn scatter(text: &mut Text<'_>, s: &Scatter) -> u64 {
 pub fn scan(text: &mut Text<'_>, s: &Scan) -> u64 {
     begin(text, 8);
     text.line("let o = wide * 8u + local;");
-    text.line(&format!("if (o >= {}u) {{ return; }}", s.lines));
+    text.line(format_args!("if (o >= {}u) {{ return; }}", s.lines));
     let dtype = text.kernel.buffers[s.store.buffer].dtype;
     let identity = text.literal(s.kind.identity(dtype).bits(dtype), dtype);
     text.define(&[s.value], |deps| deps & bit(I) == 0);
-    text.line(&format!("var r: {} = {identity};", wgsl_type(dtype)));
-    text.open(&format!("for (var i = 0u; i < {}u + zero; i++) {{", s.n));
+    text.line(format_args!("var r: {} = {identity};", wgsl_type(dtype)));
+    text.open(format_args!("for (var i = 0u; i < {}u + zero; i++) {{", s.n));
     text.define(&[s.value], |_| true);
     let value = text.value(s.value);
     let next = text.scalar(s.kind.combine(), &["r".into(), value], dtype, dtype);
-    text.line(&format!("r = {next};"));
+    text.line(format_args!("r = {next};"));
     text.atoms(&s.store.index, &|_| true);
     let at = text.index(&s.store.index);
-    text.line(&format!("store{}({at}, r);", s.store.buffer));
+    text.line(format_args!("store{}({at}, r);", s.store.buffer));
     text.close("}");
     text.close("}");
     (s.lines as u64).div_ceil(8)
@@ -425,38 +425,38 @@ pub fn scan(text: &mut Text<'_>, s: &Scan) -> u64 {
 pub fn sort(text: &mut Text<'_>, s: &Sort) -> u64 {
     begin(text, WORKGROUP);
     let (n, stride, keys, out) = (s.n, s.stride, s.keys, s.out);
-    text.line(&format!("let at = wide * {WORKGROUP}u + local;"));
-    text.line(&format!("if (at >= {}u) {{ return; }}", s.lines * n));
-    text.line(&format!("let o = at / {n}u; let p = at % {n}u;"));
-    text.line(&format!("let base = o / {stride}u * {}u + o % {stride}u;", stride * n));
+    text.line(format_args!("let at = wide * {WORKGROUP}u + local;"));
+    text.line(format_args!("if (at >= {}u) {{ return; }}", s.lines * n));
+    text.line(format_args!("let o = at / {n}u; let p = at % {n}u;"));
+    text.line(format_args!("let base = o / {stride}u * {}u + o % {stride}u;", stride * n));
     match s.runs {
         None => {
-            text.line(&format!("let begin = p / {0}u * {0}u; let end = min(begin + {0}u, {n}u);", s.block.min(n)));
-            text.line(&format!("let key = load{keys}(base + p * {stride}u);"));
+            text.line(format_args!("let begin = p / {0}u * {0}u; let end = min(begin + {0}u, {n}u);", s.block.min(n)));
+            text.line(format_args!("let key = load{keys}(base + p * {stride}u);"));
             text.line("var rank = begin;");
             text.open("for (var q = begin; q < end + zero; q++) {");
-            text.line(&format!("let other = load{keys}(base + q * {stride}u);"));
+            text.line(format_args!("let other = load{keys}(base + q * {stride}u);"));
             text.line("rank += select(0u, 1u, other < key || (other == key && q < p));");
             text.close("}");
-            text.line(&format!("store{out}(base + rank * {stride}u, i32(p));"));
+            text.line(format_args!("store{out}(base + rank * {stride}u, i32(p));"));
         }
         Some(runs) => {
             let run = s.merge;
-            text.line(&format!("let run = p / {run}u; let begin = run * {run}u; let left = (run & ~1u) * {run}u;"));
-            text.line(&format!("let mine = u32(load{runs}(base + p * {stride}u));"));
-            text.line(&format!("let key = load{keys}(base + mine * {stride}u);"));
+            text.line(format_args!("let run = p / {run}u; let begin = run * {run}u; let left = (run & ~1u) * {run}u;"));
+            text.line(format_args!("let mine = u32(load{runs}(base + p * {stride}u));"));
+            text.line(format_args!("let key = load{keys}(base + mine * {stride}u);"));
             text.line("let odd = (run & 1u) == 1u;");
-            text.line(&format!("var lo = select(min(left + {run}u, {n}u), left, odd); let first = lo;"));
-            text.line(&format!("var hi = min(lo + {run}u, {n}u);"));
+            text.line(format_args!("var lo = select(min(left + {run}u, {n}u), left, odd); let first = lo;"));
+            text.line(format_args!("var hi = min(lo + {run}u, {n}u);"));
             // How many of the other run come before: on equal keys the left run does.
             text.open("while (lo < hi) {");
             text.line("let middle = (lo + hi) / 2u;");
-            text.line(&format!(
+            text.line(format_args!(
                 "let other = load{keys}(base + u32(load{runs}(base + middle * {stride}u)) * {stride}u);"
             ));
             text.line("if (other < key || (odd && other == key)) { lo = middle + 1u; } else { hi = middle; }");
             text.close("}");
-            text.line(&format!("store{out}(base + (left + (p - begin) + (lo - first)) * {stride}u, i32(mine));"));
+            text.line(format_args!("store{out}(base + (left + (p - begin) + (lo - first)) * {stride}u, i32(mine));"));
         }
     }
     text.close("}");

@@ -88,11 +88,14 @@ fn buffers(text: &mut Text<'_>, kernel: &Kernel, starts: &[u64], limits: &Limits
         let mode = if writable { "read_write" } else { "read" };
         let view = text.view(k);
         if view != View::Single {
-            text.global(&format!("@group(0) @binding({number}) var<storage, {mode}> q{k}: array<vec4<{word}>>;"));
-            text.global(&match writable {
-                true => format!("fn quad_store{k}(n: u32, quad: vec4<{word}>) {{ q{k}[n] = quad; }}"),
-                false => format!("fn quad{k}(n: u32) -> vec4<{word}> {{ return q{k}[n]; }}"),
-            });
+            text.global(format_args!("@group(0) @binding({number}) var<storage, {mode}> q{k}: array<vec4<{word}>>;"));
+            text.global(format_args!(
+                "{}",
+                match writable {
+                    true => format!("fn quad_store{k}(n: u32, quad: vec4<{word}>) {{ q{k}[n] = quad; }}"),
+                    false => format!("fn quad{k}(n: u32) -> vec4<{word}> {{ return q{k}[n]; }}"),
+                }
+            ));
             number += 1;
             bindings.push(binding(0, 16));
         }
@@ -100,7 +103,7 @@ fn buffers(text: &mut Text<'_>, kernel: &Kernel, starts: &[u64], limits: &Limits
             continue;
         }
         for w in 0..n_windows {
-            text.global(&format!("@group(0) @binding({number}) var<storage, {mode}> b{k}_{w}: array<{word}>;"));
+            text.global(format_args!("@group(0) @binding({number}) var<storage, {mode}> b{k}_{w}: array<{word}>;"));
             number += 1;
             bindings.push(binding(w, 4));
         }
@@ -128,10 +131,10 @@ fn buffers(text: &mut Text<'_>, kernel: &Kernel, starts: &[u64], limits: &Limits
                     each(&|at| format!("{{ word = {at}; }}")).replace("{ {", "{").replace("} }", "}")
                 )
             };
-            text.global(&format!("fn word{k}(n: u32) -> {word} {{ {read} }}"));
+            text.global(format_args!("fn word{k}(n: u32) -> {word} {{ {read} }}"));
             let value = unpack(text, buffer.dtype, &format!("word{k}"));
             let result = text::wgsl_type(buffer.dtype);
-            text.global(&format!("fn load{k}(n: u32) -> {result} {{ return {value}; }}"));
+            text.global(format_args!("fn load{k}(n: u32) -> {result} {{ return {value}; }}"));
         }
         if writable {
             let write = if n_windows == 1 {
@@ -139,7 +142,7 @@ fn buffers(text: &mut Text<'_>, kernel: &Kernel, starts: &[u64], limits: &Limits
             } else {
                 each(&|at| format!("{{ {at} = word; }}")).replace("{ {", "{").replace("} }", "}")
             };
-            text.global(&format!("fn store{k}(n: u32, word: {word}) {{ {write} }}"));
+            text.global(format_args!("fn store{k}(n: u32, word: {word}) {{ {write} }}"));
         }
     }
     bindings

@@ -23,7 +23,7 @@ pub fn is_tiled(d: &Dot) -> bool {
 pub fn dot(text: &mut Text<'_>, d: &Dot, limits: &Limits) -> u64 {
     let tile = is_tiled(d).then(|| limits.tiles.tile(d));
     let t = wgsl_type(d.dtype);
-    text.global(&format!("alias elem = {t};"));
+    text.global(format_args!("alias elem = {t};"));
     let mut numbers = vec![("BATCH", d.batch as u32), ("M", d.m as u32), ("N", d.n as u32)];
     numbers.push(("WIDTH", tile.map_or(NARROW_GROUP as u32, |tile| tile.width)));
     let mut flags = Vec::new();
@@ -36,10 +36,10 @@ pub fn dot(text: &mut Text<'_>, d: &Dot, limits: &Limits) -> u64 {
             flags.push(("RHS_ALONG_K", along_k(text.kernel, d.rhs)));
         }
     }
-    numbers.iter().for_each(|(name, value)| text.global(&format!("const {name}: u32 = {value}u;")));
-    flags.iter().for_each(|(name, value)| text.global(&format!("const {name}: bool = {value};")));
+    numbers.iter().for_each(|(name, value)| text.global(format_args!("const {name}: u32 = {value}u;")));
+    flags.iter().for_each(|(name, value)| text.global(format_args!("const {name}: bool = {value};")));
     text.global("fn zero() -> u32 { return meta_.inf & 1u; }");
-    text.global(&format!("fn depth() -> u32 {{ return {}u + zero(); }}", d.k));
+    text.global(format_args!("fn depth() -> u32 {{ return {}u + zero(); }}", d.k));
     text.global("fn first_group() -> u32 { return meta_.first; }");
     let [rows, columns] = text.four.map_or([None; 2], |four| four.operands);
     // What lies past an edge is asked for where a tile does not end with it.
@@ -92,22 +92,22 @@ fn operand(
     let tile = if a == "k" { b } else { a };
     let guard = |text: &mut Text<'_>, each: usize, result: &str| {
         if let Some(n) = edge {
-            text.line(&format!("if ({tile} >= {}u) {{ return {result}(); }}", n / each));
+            text.line(format_args!("if ({tile} >= {}u) {{ return {result}(); }}", n / each));
         }
     };
     if let Some(four) = four {
-        text.open(&format!("fn {name}_four(o: u32, {a}: u32, {b}: u32) -> vec4<{t}> {{"));
+        text.open(format_args!("fn {name}_four(o: u32, {a}: u32, {b}: u32) -> vec4<{t}> {{"));
         guard(text, 4, &format!("vec4<{t}>"));
         text.define(&four, |_| true);
         let values = four.map(|id| text.value(id)).join(", ");
-        text.line(&format!("return vec4<{t}>({values});"));
+        text.line(format_args!("return vec4<{t}>({values});"));
         return text.close("}");
     }
-    text.open(&format!("fn {name}(o: u32, {a}: u32, {b}: u32) -> {t} {{"));
+    text.open(format_args!("fn {name}(o: u32, {a}: u32, {b}: u32) -> {t} {{"));
     guard(text, 1, t);
     text.define(&[one], |_| true);
     let value = text.value(one);
-    text.line(&format!("return {value};"));
+    text.line(format_args!("return {value};"));
     text.close("}");
     if tiled {
         let at = |k: u32| {
@@ -115,7 +115,7 @@ fn operand(
             format!("{name}(o, {a}, {b})")
         };
         let values = [0, 1, 2, 3].map(at).join(", ");
-        text.line(&format!(
+        text.line(format_args!(
             "fn {name}_four(o: u32, {a}: u32, {b}: u32) -> vec4<{t}> {{ return vec4<{t}>({values}); }}"
         ));
     }
@@ -125,13 +125,13 @@ fn operand(
 fn product_stores(text: &mut Text<'_>, d: &Dot, four: bool, (tiled, t, edges): (bool, &str, [Option<usize>; 2])) {
     let guard = |text: &mut Text<'_>, v: &str, edge: Option<usize>, each: usize| {
         if let Some(n) = edge {
-            text.line(&format!("if ({v} >= {}u) {{ return; }}", n / each));
+            text.line(format_args!("if ({v} >= {}u) {{ return; }}", n / each));
         }
     };
     let values: Vec<ExprId> = d.stores.iter().map(|s| s.value).collect();
     let stores: Vec<&Store> = d.stores.iter().collect();
     if four {
-        text.open(&format!("fn store_four(o: u32, i: u32, j: u32, r: vec4<{t}>) {{"));
+        text.open(format_args!("fn store_four(o: u32, i: u32, j: u32, r: vec4<{t}>) {{"));
         guard(text, "i", edges[0], 1);
         guard(text, "j", edges[1], 4);
         text.line("let r0 = r.x; let r1 = r.y; let r2 = r.z; let r3 = r.w;");
@@ -139,14 +139,14 @@ fn product_stores(text: &mut Text<'_>, d: &Dot, four: bool, (tiled, t, edges): (
         store_words(text, &stores);
         return text.close("}");
     }
-    text.open(&format!("fn store(o: u32, i: u32, j: u32, r0: {t}) {{"));
+    text.open(format_args!("fn store(o: u32, i: u32, j: u32, r0: {t}) {{"));
     guard(text, "i", edges[0], 1);
     guard(text, "j", edges[1], 1);
     text.define(&values, |_| true);
     stores.iter().for_each(|s| store_word(text, s));
     text.close("}");
     if tiled {
-        text.open(&format!("fn store_four(o: u32, i: u32, j: u32, r: vec4<{t}>) {{"));
+        text.open(format_args!("fn store_four(o: u32, i: u32, j: u32, r: vec4<{t}>) {{"));
         // In a loop, because what is stored may be long, and drivers inline every copy of it.
         text.line("for (var k = 0u; k < 4u + zero(); k++) { store(o, i, 4u * j + k, r[k]); }");
         text.close("}");
@@ -156,26 +156,26 @@ fn product_stores(text: &mut Text<'_>, d: &Dot, four: bool, (tiled, t, edges): (
 /// The store of the sums of four rows of the left operand, or of four columns of the right one.
 fn sum_store(text: &mut Text<'_>, name: &str, sum: Option<&Store>, (var, n): (Var, usize), t: &str) {
     let (v, flag) = if var == I { ("i", "SUM_ROWS") } else { ("j", "SUM_COLUMNS") };
-    text.global(&format!("const {flag}: bool = {};", sum.is_some()));
+    text.global(format_args!("const {flag}: bool = {};", sum.is_some()));
     let Some(Store { buffer, index, .. }) = sum else {
-        return text.line(&format!("fn store_{name}({v}: u32, sums: vec4<{t}>) {{}}"));
+        return text.line(format_args!("fn store_{name}({v}: u32, sums: vec4<{t}>) {{}}"));
     };
     if text.view(*buffer) == View::Wide {
-        text.open(&format!("fn store_{name}({v}: u32, sums: vec4<{t}>) {{"));
-        text.line(&format!("if ({v} >= {}u) {{ return; }}", n / 4));
+        text.open(format_args!("fn store_{name}({v}: u32, sums: vec4<{t}>) {{"));
+        text.line(format_args!("if ({v} >= {}u) {{ return; }}", n / 4));
         let at = moved(index, var, 0, &[]).div(4);
         text.atoms(&at, &|_| true);
         let at = text.index(&at);
-        text.line(&format!("quad_store{buffer}({at}, sums);"));
+        text.line(format_args!("quad_store{buffer}({at}, sums);"));
         return text.close("}");
     }
-    text.open(&format!("fn store_{name}_one({v}: u32, sum: {t}) {{"));
-    text.line(&format!("if ({v} >= {n}u) {{ return; }}"));
+    text.open(format_args!("fn store_{name}_one({v}: u32, sum: {t}) {{"));
+    text.line(format_args!("if ({v} >= {n}u) {{ return; }}"));
     text.atoms(index, &|_| true);
     let at = text.index(index);
-    text.line(&format!("store{buffer}({at}, sum);"));
+    text.line(format_args!("store{buffer}({at}, sum);"));
     text.close("}");
-    text.open(&format!("fn store_{name}({v}: u32, sums: vec4<{t}>) {{"));
-    text.line(&format!("for (var k = 0u; k < 4u + zero(); k++) {{ store_{name}_one(4u * {v} + k, sums[k]); }}"));
+    text.open(format_args!("fn store_{name}({v}: u32, sums: vec4<{t}>) {{"));
+    text.line(format_args!("for (var k = 0u; k < 4u + zero(); k++) {{ store_{name}_one(4u * {v} + k, sums[k]); }}"));
     text.close("}");
 }

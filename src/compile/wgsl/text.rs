@@ -1,6 +1,6 @@
 //! Text: expressions as WGSL statements, each named once in the scope where it is first needed.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use crate::compile::index::{Atom, Lin};
 use crate::compile::kernel::{Expr, ExprId, I, J, K, Kernel, O};
@@ -86,25 +86,24 @@ impl<'k> Text<'k> {
     }
 
     /// A module-scope line.
-    pub fn global(&mut self, line: &str) {
-        self.globals.push_str(line);
-        self.globals.push('\n');
+    pub fn global(&mut self, line: impl fmt::Display) {
+        write_line(&mut self.globals, 0, &line);
     }
 
     /// A line of the function being written.
-    pub fn line(&mut self, line: &str) {
-        let _ = writeln!(self.body, "{:1$}{line}", "", self.indent * 4);
+    pub fn line(&mut self, line: impl fmt::Display) {
+        write_line(&mut self.body, self.indent, &line);
     }
 
     /// A line that opens a block, whose names are forgotten when it closes.
-    pub fn open(&mut self, line: &str) {
+    pub fn open(&mut self, line: impl fmt::Display) {
         self.line(line);
         self.indent += 1;
         self.scopes.push(Default::default());
     }
 
     /// Closes a block.
-    pub fn close(&mut self, line: &str) {
+    pub fn close(&mut self, line: impl fmt::Display) {
         self.indent = self.indent.saturating_sub(1);
         if self.scopes.len() > 1 {
             self.scopes.pop();
@@ -175,7 +174,7 @@ impl<'k> Text<'k> {
             }
             let op = if matches!(atom, Atom::Div(..)) { "/" } else { "%" };
             let text = format!("let {} = ({}) {op} {d}u;", self.atom_name(atom), self.index(inner));
-            self.line(&text);
+            self.line(text);
             if let Some((_, atoms)) = self.scopes.last_mut() {
                 atoms.push(atom.clone());
             }
@@ -291,7 +290,7 @@ impl<'k> Text<'k> {
         if !self.is_named(first | QUAD) {
             self.atoms(index, &|_| true);
             let line = format!("let v{first} = quad{buffer}({});", self.index(&index.div(4)));
-            self.line(&line);
+            self.line(line);
             self.named(first | QUAD);
         }
         Some((first, lane))
@@ -301,7 +300,7 @@ impl<'k> Text<'k> {
     fn name(&mut self, id: ExprId) {
         let dtype = self.kernel.dtypes[id as usize];
         if let Some((first, lane)) = self.quad(id) {
-            self.line(&format!("let e{id} = v{first}[{lane}u];"));
+            self.line(format_args!("let e{id} = v{first}[{lane}u];"));
             return self.named(id);
         }
         let text = match &self.kernel.body[id as usize] {
@@ -326,8 +325,8 @@ impl<'k> Text<'k> {
             Expr::Checked { value, bound, mask, fault } => {
                 let (value, fault, bound) = (self.value(*value), *fault, *bound);
                 let mask = mask.map(|m| format!(" && {} != 0u", self.value(m))).unwrap_or_default();
-                self.line(&format!("let e{id} = select(0u, 1u, u32({value}) < {bound}u);"));
-                self.line(&format!("if (e{id} == 0u{mask}) {{ raise({fault}u); }}"));
+                self.line(format_args!("let e{id} = select(0u, 1u, u32({value}) < {bound}u);"));
+                self.line(format_args!("if (e{id} == 0u{mask}) {{ raise({fault}u); }}"));
                 self.named(id);
                 return;
             }
@@ -351,7 +350,7 @@ impl<'k> Text<'k> {
         for lib in self.needs(id) {
             self.libs.push(lib);
         }
-        self.line(&format!("let e{id} = {text};"));
+        self.line(format_args!("let e{id} = {text};"));
         self.named(id);
     }
 
@@ -467,4 +466,10 @@ fn operands(expr: &Expr, f: &mut impl FnMut(ExprId)) {
             key.iter().for_each(|&k| f(k));
         }
     }
+}
+
+/// One copy for lines of every type.
+fn write_line(to: &mut String, indent: usize, line: &dyn fmt::Display) {
+    // Writing into a string does not fail.
+    let _ = writeln!(to, "{:1$}{line}", "", indent * 4);
 }
