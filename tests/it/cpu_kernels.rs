@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use wgrad::compile::compile;
 use wgrad::compile::graph::Graph;
-use wgrad::compile::index::{Lin, Var};
+use wgrad::compile::index::{Lin, Var, flatten, unflatten};
 use wgrad::compile::kernel::{
     Access, Buffer, Dot, Expr, ExprId, FaultSite, FoldKind, I, J, K, Kernel, Kind, Loop, O, Reduce, Scan, Scatter,
     Sort, Store,
@@ -308,6 +308,66 @@ fn random_products_mean_what_they_say() {
         let stores = vec![Store { buffer: out, index, value, each_element: true }];
         let (kernel, data) =
             m.done(Kind::Dot(Dot { batch, m: rows, n, k, dtype, lhs, rhs, stores, sums: [None, None] }));
+        check(&kernel, &data);
+    }
+}
+
+/// Products with the patches of images: of weights by patches, as a convolution multiplies, and of
+/// results by patches, as the gradient of its weights does.
+#[test]
+fn products_of_patches_mean_what_they_say() {
+    for seed in 0..80 {
+        let rng = &mut Rng::new(seed);
+        let mut m = Maker::default();
+        let dtype = [DType::F32, DType::F32, DType::F32, DType::I32][rng.below(4)];
+        let source = if dtype == DType::F32 && rng.below(4) == 0 { DType::F16 } else { dtype };
+        let [groups, images, channels] = [3, 4, 4].map(|n| rng.below(n) + 1);
+        let (size, window) = ([rng.below(14) + 1, rng.below(44) + 1], [2, 2].map(|_| rng.below(3) + 1));
+        let [stride, dilation, rows] = [3, 2, 40].map(|n| rng.below(n) + 1);
+        let lo = rng.below(3);
+        let reach = |axis: usize| (size[axis] + 2 * lo).saturating_sub((window[axis] - 1) * dilation);
+        let results = [images, reach(0).div_ceil(stride), reach(1).div_ceil(stride)];
+        let taps = [channels, window[0], window[1]];
+        let [positions, depth] = [results, taps].map(|dims| dims.iter().product::<usize>());
+        let turned = rng.below(2) == 0;
+        let (k, n) = if turned { (positions, depth) } else { (depth, positions) };
+        let (at, tap) = if turned { (Lin::var(K, k), Lin::var(J, n)) } else { (Lin::var(J, n), Lin::var(K, k)) };
+        let (at, tap) = (unflatten(&results, &at), unflatten(&taps, &tap));
+
+        let input = m.input(rng, source, images * groups * channels * size[0] * size[1]);
+        let channel = Lin::var(O, groups).times(channels as i64).plus(&tap[0]);
+        let mut from = vec![at[0].clone(), channel];
+        let mut mask = None;
+        for axis in 0..2 {
+            let shifted = at[axis + 1].times(stride as i64).plus(&tap[axis + 1].times(dilation as i64));
+            let index = shifted.offset(-(lo as i64));
+            from.push(index.clone());
+            let inside = m.push(Expr::Inside { index, bound: size[axis] }, DType::Bool);
+            mask = Some(mask.map_or(inside, |mask| m.scalar(Scalar::And, mask, inside, DType::Bool)));
+        }
+        let index = flatten(&[images, groups * channels, size[0], size[1]], &from);
+        let rhs = m.push(Expr::Load { buffer: input, index, mask }, source);
+        let rhs = into(&mut m, rhs, dtype);
+
+        let other = m.input(rng, dtype, groups * rows * k);
+        let (o, i) = (Lin::var(O, groups), Lin::var(I, rows));
+        let index = match turned {
+            // Results lie by image, channel and position.
+            true => {
+                let each = results[1] * results[2];
+                let place = Lin::var(K, k);
+                let row = o.times(rows as i64).plus(&i).times(each as i64);
+                place.div(each).times((groups * rows * each) as i64).plus(&place.rem(each)).plus(&row)
+            }
+            false => o.times((rows * k) as i64).plus(&i.times(k as i64)).plus(&Lin::var(K, k)),
+        };
+        let lhs = m.load(other, index);
+        let value = m.push(Expr::Reduced(0), dtype);
+        let out = m.output(dtype, groups * rows * n);
+        let index = flatten(&[groups, rows, n], &[o, i, Lin::var(J, n)]);
+        let stores = vec![Store { buffer: out, index, value, each_element: true }];
+        let (kernel, data) =
+            m.done(Kind::Dot(Dot { batch: groups, m: rows, n, k, dtype, lhs, rhs, stores, sums: [None, None] }));
         check(&kernel, &data);
     }
 }

@@ -169,16 +169,30 @@ pub(super) fn is_apart(kernel: &Kernel, buffer: usize) -> bool {
     is_mixed_radix(lin, vars, &n) && !kernel.body.iter().any(loads)
 }
 
-/// Whether `lin` is a constant and `vars` with coefficients that keep all their values apart.
+/// Whether `lin` is a constant and `vars`, or their quotients and remainders, with coefficients that
+/// keep all their values apart.
 fn is_mixed_radix(lin: &Lin, vars: &[Var], extents: &Extents) -> bool {
     let mut digits = Vec::new();
     for (atom, c) in &lin.terms {
-        match atom {
-            Atom::Var(v, _) if vars.contains(v) => digits.push((c.unsigned_abs(), extents[usize::from(*v)])),
-            _ => return false,
-        }
+        let Some(v) = variable(atom).filter(|v| vars.contains(v)) else { return false };
+        let n = extents[usize::from(v)];
+        let n = match atom {
+            Atom::Div(_, d) => n.div_ceil((*d).max(1)),
+            Atom::Mod(_, d) => n.min((*d).max(1)),
+            _ => n,
+        };
+        digits.push((c.unsigned_abs(), n));
     }
-    let named = |v: Var| lin.terms.iter().any(|(atom, _)| matches!(atom, Atom::Var(w, _) if *w == v));
+    // A variable is known from its value, or from a quotient and a remainder.
+    let named = |v: Var| {
+        let own = || lin.terms.iter().map(|(atom, _)| atom).filter(|atom| variable(atom) == Some(v));
+        let remainder = |by: usize| own().any(|atom| matches!(atom, Atom::Mod(_, d) if *d == by));
+        own().any(|atom| match atom {
+            Atom::Div(_, by) => remainder(*by),
+            Atom::Mod(..) => false,
+            _ => true,
+        })
+    };
     digits.sort_unstable();
     let mut span = 0u128;
     digits.iter().all(|&(c, n)| {
@@ -186,4 +200,16 @@ fn is_mixed_radix(lin: &Lin, vars: &[Var], extents: &Extents) -> bool {
         span += u128::from(c) * (n as u128).saturating_sub(1);
         apart
     }) && vars.iter().all(|&v| extents[usize::from(v)] <= 1 || named(v))
+}
+
+/// The variable that `atom` is, or is a quotient or remainder of.
+fn variable(atom: &Atom) -> Option<Var> {
+    match atom {
+        Atom::Var(v, _) => Some(*v),
+        Atom::Div(x, _) | Atom::Mod(x, _) => match &x.terms[..] {
+            [(Atom::Var(v, _), 1)] if x.constant == 0 => Some(*v),
+            _ => None,
+        },
+        Atom::Value(..) => None,
+    }
 }

@@ -8,9 +8,12 @@
 use crate::compile::index::{Atom, Lin, Var};
 use crate::compile::kernel::{Expr, ExprId, Kernel, O, Store};
 use crate::device::cpu::index::Index;
-use crate::device::cpu::lanes::{Code, Instr, Place, cast};
+use crate::device::cpu::lanes::{Code, Frame, Instr, Place, cast};
 use crate::dtype::DType;
 use crate::graph::scalar::Scalar;
+
+/// Values of an index that are kept at most.
+const TABLE_MAX: usize = 1 << 16;
 
 /// One sweep over the loops: instructions of each level, and what is done with their values.
 #[derive(Default)]
@@ -170,7 +173,7 @@ impl<'k> Builder<'k> {
         let place = match self.shared.iter().find(|(known, _)| *known == common) {
             Some((_, place)) => *place,
             None => {
-                let (code, out) = (Code::Index(self.plain_index(&common)), self.new_lane());
+                let (code, out) = (self.common_index(&common), self.new_lane());
                 self.now().levels[level].push(Instr { code, out, keep: u32::MAX });
                 self.shared.push((common, out));
                 out
@@ -179,6 +182,23 @@ impl<'k> Builder<'k> {
         let mut index = self.plain_index(&rest);
         index.add_lanes(place);
         index
+    }
+
+    /// An index of the lane variable alone: worked out once, where loops outside would do it again.
+    fn common_index(&self, lin: &Lin) -> Code {
+        let index = self.plain_index(lin);
+        let mut extent = 0;
+        lin.visit(&mut |atom| {
+            if let Atom::Var(_, n) = atom {
+                extent = extent.max(*n);
+            }
+        });
+        if self.order.first() == Some(&self.lane) || extent > TABLE_MAX {
+            return Code::Index(index);
+        }
+        let mut values = vec![0; extent];
+        index.lanes(&Frame::new(0, 0, 0, &[], &[]), &mut values);
+        Code::Table(self.lane, values)
     }
 
     fn plain_index(&self, lin: &Lin) -> Index {

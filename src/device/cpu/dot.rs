@@ -1,17 +1,19 @@
 //! Matrix products.
 //!
-//! An operand that is a plain strided load goes to the product as it lies; any other is computed
-//! into a packed panel first. The result is cut into tiles by shape alone; a tile whose sums are
-//! stored as they are is written in place, any other goes through a scratch tile and the store
-//! expressions.
+//! An operand that is a plain strided load goes to the product as it lies; any other comes through
+//! a packed panel: copied by each tile, a few terms of its sums at a time, where it is only a view,
+//! and computed beforehand where it is more. The result is cut into tiles by shape alone; a tile
+//! whose sums are stored as they are is written in place, any other goes through a scratch tile and
+//! the store expressions.
 
 use crate::compile::index::{Atom, Lin, Var};
 use crate::compile::kernel::{Access, Buffer, Dot, Expr, ExprId, I, J, K, Kernel, O};
 use crate::device::cpu::check::is_apart;
 use crate::device::cpu::code::{Builder, Compiled};
-use crate::device::cpu::index::range;
-use crate::device::cpu::lanes::Frame;
+use crate::device::cpu::index::{Index, only, range};
+use crate::device::cpu::lanes::{Frame, Place};
 use crate::device::cpu::memory::{Binding, View};
+use crate::device::cpu::patches::Patches;
 use crate::device::cpu::product::multiply_packed;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::device::cpu::product::{Matrix, multiply};
@@ -29,6 +31,12 @@ const TILES_MIN: usize = 4;
 const ROWS_MIN: usize = 32;
 /// Words a panel of right operands may have.
 const PANEL_WORDS: usize = 1 << 26;
+/// Terms that are added before the next panels of patches are filled.
+const PATCH_DEPTH: usize = 768;
+/// Words of such a panel that stay in the cache of a core.
+const PATCH_WORDS: usize = 1 << 17;
+/// Rows of a tile of patches.
+const PATCH_ROWS: usize = 1024;
 
 /// A [`Dot`] ready to run.
 pub(super) struct Product {
@@ -41,6 +49,10 @@ pub(super) struct Product {
     rhs: Operand,
     out: Out,
     tile: [usize; 2],
+    /// Terms that a tile adds at a time.
+    depth: usize,
+    /// How far apart rows and columns of a scratch tile are.
+    steps: [usize; 2],
     /// Columns that share one panel of the right operand.
     slab: usize,
 }
@@ -52,6 +64,8 @@ pub(super) struct Product {
 enum Operand {
     /// A strided view of a buffer.
     Plain(Strided),
+    /// Any other view.
+    Patches(Patches),
     /// Expressions.
     Computed(Panel),
 }
@@ -67,15 +81,16 @@ enum Out {
     Computed(Panel),
 }
 
-/// Element `(o, a, b)` at `offset + o * strides[0] + a * strides[1] + b * strides[2]`.
+/// Element `(o, a, b)` at `offset(o) + a * strides[0] + b * strides[1]`.
 #[cfg_attr(
     target_arch = "wasm32",
     allow(dead_code, reason = "gemm reads strided operands, our own kernel packed ones")
 )]
 struct Strided {
     buffer: usize,
-    offset: i64,
-    strides: [i64; 3],
+    /// Along the batch.
+    offset: Index,
+    strides: [i64; 2],
 }
 
 /// Expressions over a batch and two variables, the second of which the lanes run along.
@@ -150,20 +165,40 @@ impl Product {
         let columns = if m >= 32 { TILE_COLUMNS } else { ((1 << 19) / k.max(1)).clamp(64, TILE_COLUMNS * 4) };
         let even = |n: usize, most: usize| n.max(1).div_ceil(n.max(1).div_ceil(most)).next_multiple_of(16);
         let rhs = operand(kernel, spec, spec.rhs, [(K, k), (J, n)])?;
-        let slab = match rhs {
-            Operand::Plain(_) => n,
-            Operand::Computed(_) => (PANEL_WORDS / k.max(1)).max(TILE_COLUMNS),
-        };
         let lhs = operand(kernel, spec, spec.lhs, [(I, m), (K, k)])?;
-        // A panel of left operands would be computed again for each tile of columns.
-        let columns = if matches!(lhs, Operand::Computed(_)) && m > TILE_ROWS { columns.max(4096) } else { columns };
-        let across = batch.max(1) * n.max(1).div_ceil(columns);
+        // Our own kernel adds all terms at once.
+        let packed = cfg!(target_arch = "wasm32") || dtype != DType::F32;
+        let patches = matches!(lhs, Operand::Patches(_)) || matches!(rhs, Operand::Patches(_));
+        let depth = if patches && !packed { k.max(1).div_ceil(k.max(1).div_ceil(PATCH_DEPTH)) } else { k.max(1) };
+        let slab = match rhs {
+            Operand::Computed(_) => (PANEL_WORDS / k.max(1)).max(TILE_COLUMNS),
+            Operand::Plain(_) | Operand::Patches(_) => n,
+        };
+        let mut most = [TILE_ROWS, columns];
+        if matches!(rhs, Operand::Patches(_)) {
+            // Other tiles of these columns would copy the same panel.
+            most = [PATCH_ROWS, (PATCH_WORDS / depth).min(n.div_ceil(TILES_MIN)).clamp(64, TILE_COLUMNS * 4)];
+        } else if matches!(lhs, Operand::Computed(_)) && m > TILE_ROWS {
+            // A panel of left operands would be computed again for each tile of columns.
+            most[1] = columns.max(4096);
+        }
+        let across = batch.max(1) * n.max(1).div_ceil(most[1]);
         // A product of few tiles is cut into shorter ones, so that several threads have work.
-        let rows =
-            if across * m.div_ceil(TILE_ROWS) < TILES_MIN { m.div_ceil(TILES_MIN).max(ROWS_MIN) } else { TILE_ROWS };
-        let tile = [even(m, rows), even(n.min(slab), columns)];
-        let out = Out::new(kernel, spec, tile[1])?;
-        Ok(Product { batch, m, n, k, dtype, lhs, rhs, out, tile, slab })
+        if across * m.div_ceil(most[0]) < TILES_MIN {
+            most[0] = match across {
+                1 => m.div_ceil(TILES_MIN).max(if n < 32 { 16 } else { ROWS_MIN }),
+                _ if matches!(rhs, Operand::Patches(_)) => most[0],
+                _ => m.div_ceil(TILES_MIN).max(ROWS_MIN),
+            };
+        }
+        let tile = [even(m, most[0]), even(n.min(slab), most[1])];
+        // Panels of both operands whose lines run along the terms are multiplied best by columns.
+        let steps = match &rhs {
+            Operand::Patches(patches) if patches.down && !packed => [1, tile[0]],
+            _ => [tile[1], 1],
+        };
+        let out = Out::new(kernel, spec, tile, steps)?;
+        Ok(Product { batch, m, n, k, dtype, lhs, rhs, out, tile, depth, steps, slab })
     }
 
     pub(super) fn run(&self, run: &Run) -> Result<()> {
@@ -186,7 +221,7 @@ impl Product {
             let columns = [start, self.n.min(start + self.slab)];
             let width = columns[1] - columns[0];
             let panel = match &self.rhs {
-                Operand::Plain(_) => None,
+                Operand::Plain(_) | Operand::Patches(_) => None,
                 Operand::Computed(panel) => {
                     let mut memory = run.pool.take(self.k as u64 * width as u64 * 4)?;
                     let mut binding = Binding::Write(memory.words_mut());
@@ -214,36 +249,53 @@ impl Product {
         Ok(())
     }
 
-    /// The elements `rows` and `columns` of batch `o`; `rhs` is the panel of the columns `slab`.
+    /// The elements `rows` and `columns` of batch `o`; `panel` are the right operands of the columns
+    /// `slab`, where these were computed.
     fn tile(
         &self,
         run: &Run,
         o: usize,
         rows: [usize; 2],
         columns: [usize; 2],
-        rhs: &[u32],
+        panel: &[u32],
         slab: [usize; 2],
     ) -> Result<()> {
-        let m = rows[1] - rows[0];
-        let mut panel = match &self.lhs {
+        let [m, n] = [rows[1] - rows[0], columns[1] - columns[0]];
+        let room = |words: usize| run.pool.take(words as u64 * 4);
+        let mut left = match &self.lhs {
             Operand::Plain(_) => None,
-            Operand::Computed(_) => Some(run.pool.take(self.k as u64 * m as u64 * 4)?),
+            Operand::Patches(_) => Some(room(self.depth * m)?),
+            Operand::Computed(_) => Some(room(self.k * m)?),
         };
-        if let (Operand::Computed(code), Some(memory)) = (&self.lhs, &mut panel) {
+        if let (Operand::Computed(code), Some(memory)) = (&self.lhs, &mut left) {
             let view = View::scratch(memory.words_mut(), DType::U32, rows[0] * self.k);
             code.fill(run, o, (I, rows), [0, self.k], &view, self.k);
         }
-        let lhs = panel.as_ref().map_or(&[][..], |memory| memory.words());
-        let stride = self.tile[1];
+        let mut right = match &self.rhs {
+            Operand::Patches(_) => Some(room(self.depth * n)?),
+            _ => None,
+        };
         let mut sums = match &self.out {
             Out::Plain(_) => None,
-            Out::Computed(_) => Some(run.pool.take(m as u64 * stride as u64 * 4)?),
+            Out::Computed(_) => Some(room(if self.steps[0] == 1 { n } else { m } * self.steps[0].max(self.steps[1]))?),
         };
-        let room = sums.as_mut().map_or(&mut [][..], |memory| memory.words_mut());
-        self.multiply(run, o, rows, columns, lhs, rhs, slab, room);
+        for start in (0..self.k.max(1)).step_by(self.depth) {
+            let terms = [start, self.k.min(start + self.depth)];
+            if let (Operand::Patches(patches), Some(memory)) = (&self.lhs, &mut left) {
+                patches.fill(run, o, [rows, terms], memory.words_mut());
+            }
+            if let (Operand::Patches(patches), Some(memory)) = (&self.rhs, &mut right) {
+                patches.fill(run, o, [terms, columns], memory.words_mut());
+            }
+            let lhs = left.as_ref().map_or(&[][..], |memory| memory.words());
+            let (rhs, slab) = right.as_ref().map_or((panel, slab), |memory| (memory.words(), columns));
+            let room = sums.as_mut().map_or(&mut [][..], |memory| memory.words_mut());
+            self.multiply(run, o, [rows, columns, terms], lhs, rhs, slab, room);
+        }
         if let (Out::Computed(panel), Some(sums)) = (&self.out, &mut sums) {
             let mut views = run.views.to_vec();
-            views.push(View::scratch(sums.words_mut(), self.dtype, rows[0] * stride + columns[0]));
+            let origin = rows[0] * self.steps[0] + columns[0] * self.steps[1];
+            views.push(View::scratch(sums.words_mut(), self.dtype, origin));
             let run = Run { views: &views, ..*run };
             panel.sweep(run.frame(&panel.code, panel.block), o, (I, rows), columns, |frame, _| {
                 for put in panel.code.passes.iter().flat_map(|pass| &pass.puts) {
@@ -259,8 +311,7 @@ impl Product {
         &self,
         run: &Run,
         o: usize,
-        rows: [usize; 2],
-        columns: [usize; 2],
+        [rows, columns, terms]: [[usize; 2]; 3],
         lhs: &[u32],
         rhs: &[u32],
         slab: [usize; 2],
@@ -269,31 +320,39 @@ impl Product {
         if self.dtype != DType::F32 {
             return self.multiply_packed(columns, lhs, rhs, slab, sums);
         }
-        let [m, n] = [rows[1] - rows[0], columns[1] - columns[0]];
+        let [m, n, k] = [rows, columns, terms].map(|[from, to]| to - from);
+        let mut frame = Frame::new(0, 0, 0, run.views, run.faults);
+        frame.set_var(O, o);
         let matrix = |at: &Strided| Matrix {
-            start: run.views[at.buffer].pointer(at.offset.wrapping_add(at.strides[0].wrapping_mul(o as i64))),
-            row: at.strides[1] as isize,
-            column: at.strides[2] as isize,
+            start: run.views[at.buffer].pointer(at.offset.piece(&frame, 0).value),
+            row: at.strides[0] as isize,
+            column: at.strides[1] as isize,
         };
-        let packed =
-            |start: *const u32, row: usize| Matrix { start: start.cast_mut().cast(), row: row as isize, column: 1 };
+        let packed = |start: *const u32, [row, column]: [usize; 2]| Matrix {
+            start: start.cast_mut().cast(),
+            row: row as isize,
+            column: column as isize,
+        };
         let lhs = match &self.lhs {
-            Operand::Plain(at) => matrix(at).part(rows[0], 0),
-            Operand::Computed(_) => packed(lhs.as_ptr(), self.k),
+            Operand::Plain(at) => matrix(at).part(rows[0], terms[0]),
+            Operand::Patches(patches) => packed(lhs.as_ptr(), if patches.down { [1, m] } else { [k, 1] }),
+            Operand::Computed(_) => packed(lhs.as_ptr(), [self.k, 1]).part(0, terms[0]),
         };
         let rhs = match &self.rhs {
-            Operand::Plain(at) => matrix(at).part(0, columns[0]),
-            Operand::Computed(_) => packed(rhs.as_ptr(), slab[1] - slab[0]).part(0, columns[0] - slab[0]),
+            Operand::Plain(at) => matrix(at).part(terms[0], columns[0]),
+            Operand::Patches(patches) => packed(rhs.as_ptr(), if patches.down { [1, k] } else { [n, 1] }),
+            Operand::Computed(_) => packed(rhs.as_ptr(), [slab[1] - slab[0], 1]).part(terms[0], columns[0] - slab[0]),
         };
         let y = match &self.out {
             Out::Plain(at) => matrix(at).part(rows[0], columns[0]),
-            Out::Computed(_) => packed(sums.as_mut_ptr(), self.tile[1]),
+            Out::Computed(_) => packed(sums.as_mut_ptr(), self.steps),
         };
         // SAFETY: `Strided::new` proved that plain operands and the plain result stay inside
         // their buffers, that the operands' buffers are only read, and that elements of the
         // result are apart, so that no other tile has them; panels and sums hold k words for each
-        // row, k for each column of the slab, and a tile's stride for each row.
-        unsafe { multiply([m, n, self.k], y, lhs, rhs) };
+        // row, k for each column of the slab, panels of patches as many words for each line as a
+        // line has terms, rows or columns, and sums a tile's rows or columns for each of the others.
+        unsafe { multiply([m, n, k], y, lhs, rhs, terms[0] > 0) };
     }
 
     #[cfg(target_arch = "wasm32")]
@@ -301,8 +360,7 @@ impl Product {
         &self,
         _: &Run,
         _: usize,
-        _: [usize; 2],
-        columns: [usize; 2],
+        [_, columns, _]: [[usize; 2]; 3],
         lhs: &[u32],
         rhs: &[u32],
         slab: [usize; 2],
@@ -315,8 +373,8 @@ impl Product {
         let (width, first, n) = (slab[1] - slab[0], columns[0] - slab[0], columns[1] - columns[0]);
         let rhs = rhs.get(first..).unwrap_or(&[]);
         match self.dtype {
-            DType::F32 => multiply_packed::<f32>(self.k, n, lhs, rhs, width, sums, self.tile[1]),
-            _ => multiply_packed::<u32>(self.k, n, lhs, rhs, width, sums, self.tile[1]),
+            DType::F32 => multiply_packed::<f32>(self.k, n, lhs, rhs, width, sums, self.steps[0]),
+            _ => multiply_packed::<u32>(self.k, n, lhs, rhs, width, sums, self.steps[0]),
         }
     }
 }
@@ -329,31 +387,47 @@ fn operand(kernel: &Kernel, spec: &Dot, id: ExprId, vars: [(Var, usize); 2]) -> 
     {
         return Ok(Operand::Plain(at));
     }
-    Panel::new(kernel, vars, |builder| builder.value(id)).map(Operand::Computed)
+    // Our own kernel wants lines of rows.
+    let packed = cfg!(target_arch = "wasm32") || spec.dtype.compute() != DType::F32;
+    match Patches::new(kernel, id, vars).filter(|patches| !packed || !patches.down) {
+        Some(patches) => Ok(Operand::Patches(patches)),
+        None => Panel::new(kernel, vars, |builder| builder.value(id)).map(Operand::Computed),
+    }
 }
 
 impl Strided {
-    /// `index` as strides, when it is linear, inside the buffer, and for floats of this host.
+    /// `index` as strides, when rows and columns are linear in it, it is inside the buffer, and for
+    /// floats of this host.
     fn new(kernel: &Kernel, spec: &Dot, buffer: usize, index: &Lin, vars: [(Var, usize); 2]) -> Option<Strided> {
         let target = kernel.buffers.get(buffer)?;
         if cfg!(target_arch = "wasm32") || target.dtype != DType::F32 || spec.dtype.compute() != DType::F32 {
             return None;
         }
-        let mut exact = Lin::constant(index.constant);
-        let mut strides = [0; 3];
+        let mut offset = Lin::constant(index.constant);
+        let mut strides = [0; 2];
+        let extents = [(O, spec.batch), vars[0], vars[1]];
+        // The range counts on extents that are these.
+        let mut known = true;
+        index.visit(&mut |atom| match atom {
+            Atom::Var(v, n) => known &= extents.iter().any(|(var, extent)| var == v && extent <= n),
+            Atom::Value(..) => known = false,
+            Atom::Div(..) | Atom::Mod(..) => {}
+        });
         for (atom, c) in &index.terms {
-            let Atom::Var(v, _) = atom else { return None };
-            let at = [O, vars[0].0, vars[1].0].iter().position(|var| var == v)?;
-            strides[at] += c;
-            exact.terms.push((Atom::Var(*v, [spec.batch, vars[0].1, vars[1].1][at]), *c));
+            match (atom, vars.iter().position(|(var, _)| matches!(atom, Atom::Var(v, _) if v == var))) {
+                (_, Some(at)) => strides[at] += c,
+                _ if only(atom, O) => offset.terms.push((atom.clone(), *c)),
+                _ => return None,
+            }
         }
-        let (lo, hi) = range(&exact);
-        (lo >= 0 && hi < target.numel as i128).then_some(Strided { buffer, offset: index.constant, strides })
+        let (lo, hi) = range(index);
+        let offset = Index::new(&offset, O, &mut |_| Place::Uniform(0));
+        (known && lo >= 0 && hi < target.numel as i128).then_some(Strided { buffer, offset, strides })
     }
 }
 
 impl Out {
-    fn new(kernel: &Kernel, spec: &Dot, stride: usize) -> std::result::Result<Out, String> {
+    fn new(kernel: &Kernel, spec: &Dot, tile: [usize; 2], steps: [usize; 2]) -> std::result::Result<Out, String> {
         if let [store] = &spec.stores[..]
             && kernel.body.get(store.value as usize) == Some(&Expr::Reduced(0))
             && is_apart(kernel, store.buffer)
@@ -364,13 +438,13 @@ impl Out {
         // The sums of a tile become a buffer, and `Reduced(0)` a load from it.
         let mut kernel = kernel.clone();
         let sums = kernel.buffers.len();
-        let index = Lin::var(I, spec.m).times(stride as i64).plus(&Lin::var(J, spec.n));
+        let index = Lin::var(I, spec.m).times(steps[0] as i64).plus(&Lin::var(J, spec.n).times(steps[1] as i64));
         for expr in &mut kernel.body {
             if *expr == Expr::Reduced(0) {
                 *expr = Expr::Load { buffer: sums, index: index.clone(), mask: None };
             }
         }
-        let numel = spec.m.saturating_mul(stride);
+        let numel = spec.m.max(tile[0]).saturating_mul(spec.n.max(tile[1]));
         kernel.buffers.push(Buffer { slot: usize::MAX, dtype: spec.dtype.compute(), numel, access: Access::ReadWrite });
         Panel::new(&kernel, [(I, spec.m), (J, spec.n)], |builder| {
             spec.stores.iter().try_for_each(|store| builder.put(store, true))

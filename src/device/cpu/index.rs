@@ -91,8 +91,13 @@ impl Index {
         self.parts.iter().map(|(part, _)| 1 + part.inner.divisions()).sum()
     }
 
+    /// The variable the lanes run along.
+    pub(super) fn lane(&self) -> Var {
+        self.lane
+    }
+
     /// The slope and length of most pieces.
-    fn typical(&self) -> (i64, i64) {
+    pub(super) fn typical(&self) -> (i64, i64) {
         self.parts.iter().fold((self.step, ENDLESS), |(slope, len), (part, c)| {
             let (inner, inner_len) = part.inner.typical();
             let (own, own_len) = match (inner, part.quotient) {
@@ -185,20 +190,9 @@ impl Index {
     /// The part of `lin` that depends on `lane` alone, and the rest: what several rows of lanes have
     /// in common, where that is worth a place of its own.
     pub(super) fn split(lin: &Lin, lane: Var) -> Option<(Lin, Lin)> {
-        let alone = |atom: &Atom| match atom {
-            Atom::Var(v, _) => *v == lane,
-            Atom::Value(..) => false,
-            Atom::Div(x, _) | Atom::Mod(x, _) => {
-                let mut alone = true;
-                x.visit(&mut |atom| {
-                    alone &= !matches!(atom, Atom::Var(v, _) if *v != lane) && !matches!(atom, Atom::Value(..))
-                });
-                alone
-            }
-        };
         let (mut common, mut rest) = (Lin::constant(0), Lin::constant(lin.constant));
         for (atom, c) in &lin.terms {
-            let part = if alone(atom) { &mut common } else { &mut rest };
+            let part = if only(atom, lane) { &mut common } else { &mut rest };
             part.terms.push((atom.clone(), *c));
         }
         let worth = common.terms.iter().any(|(atom, _)| !matches!(atom, Atom::Var(..)));
@@ -307,6 +301,15 @@ impl Part {
                 *out = out.wrapping_add(own.wrapping_mul(c));
             }
         }
+    }
+}
+
+/// Whether `atom` depends on no variable but `v`.
+pub(super) fn only(atom: &Atom, v: Var) -> bool {
+    match atom {
+        Atom::Var(var, _) => *var == v,
+        Atom::Value(..) => false,
+        Atom::Div(x, _) | Atom::Mod(x, _) => x.terms.iter().all(|(atom, _)| only(atom, v)),
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) enum Code {
     Splat(Place),
     /// An index as a value.
     Index(Index),
+    /// One that depends on this variable alone, for each of its values.
+    Table(Var, Vec<u32>),
     /// An element of a buffer; 0 where the mask is false.
     Load { buffer: usize, index: Index, mask: Option<Place> },
     /// Whether the index is less than the bound.
@@ -60,6 +62,7 @@ impl Instr {
             Code::Apply(_, src) => src.iter_mut().for_each(f),
             Code::Select(src) => src.iter_mut().for_each(f),
             Code::Splat(src) => f(src),
+            Code::Table(..) => {}
             Code::Index(index) | Code::Inside(index, _) => index.visit(f),
             Code::Load { index, mask, .. } => {
                 index.visit(f);
@@ -193,6 +196,10 @@ impl<'r> Frame<'r> {
             }
             Code::Splat(place) => out.fill(self.first(*place)),
             Code::Index(index) => index.lanes(self, out),
+            Code::Table(lane, values) => {
+                let values = values.get(self.var(*lane) as usize..).unwrap_or(&[]);
+                out.iter_mut().zip(values).for_each(|(out, value)| *out = *value);
+            }
             Code::Load { buffer, index, mask } => self.load(*buffer, index, *mask, out),
             Code::Inside(index, bound) => {
                 index.lanes(self, out);

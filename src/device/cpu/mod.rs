@@ -13,6 +13,7 @@ mod lanes;
 mod lines;
 mod loops;
 mod memory;
+mod patches;
 mod product;
 mod program;
 mod threads;

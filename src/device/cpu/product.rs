@@ -105,12 +105,18 @@ mod float {
         }
     }
 
-    /// `y = lhs · rhs`, `[m, k] · [k, n] -> [m, n]`, on this thread.
+    /// `y = lhs · rhs`, `[m, k] · [k, n] -> [m, n]`, on this thread; with `more`, added to `y`.
     ///
     /// # Safety
     /// Every element of the three matrices is in memory that may be read, and for `y` written;
     /// nobody else writes them, or touches `y`, meanwhile; the elements of `y` are distinct.
-    pub(in crate::device::cpu) unsafe fn multiply([m, n, k]: [usize; 3], y: Matrix, lhs: Matrix, rhs: Matrix) {
+    pub(in crate::device::cpu) unsafe fn multiply(
+        [m, n, k]: [usize; 3],
+        y: Matrix,
+        lhs: Matrix,
+        rhs: Matrix,
+        more: bool,
+    ) {
         // SAFETY: the caller's promise is what gemm asks for.
         unsafe {
             gemm::gemm(
@@ -120,14 +126,14 @@ mod float {
                 y.start,
                 y.column,
                 y.row,
-                false,
+                more,
                 lhs.start,
                 lhs.column,
                 lhs.row,
                 rhs.start,
                 rhs.column,
                 rhs.row,
-                0.0,
+                1.0,
                 1.0,
                 false,
                 false,
@@ -159,7 +165,7 @@ mod tests {
             };
             let out = Matrix { start: y.as_mut_ptr(), row: n as isize, column: 1 };
             // SAFETY: the vectors hold m * k, k * n and m * n elements, and are this thread's own.
-            unsafe { multiply([m, n, k], out, at(&mut lhs, k), at(&mut rhs, n)) };
+            unsafe { multiply([m, n, k], out, at(&mut lhs, k), at(&mut rhs, n), false) };
             for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
                 let (got, want) = (f32::from_bits(packed[i * (n + 2) + j]), y[i * n + j]);
                 assert!((got - want).abs() <= 1e-4, "[{i}, {j}] of {m} {n} {k}: {got}, not {want}");

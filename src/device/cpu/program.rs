@@ -37,7 +37,7 @@ struct Bound {
 
 enum Body {
     Loop(Loops),
-    Dot(Product),
+    Dot(Box<Product>),
     Scatter(Scattering),
     Scan(Scanning),
     Sort(Sorting),
@@ -50,7 +50,7 @@ impl Program {
         check(kernel).map_err(refused)?;
         let body = |kernel: &Kernel| match &kernel.kind {
             Kind::Loop(spec) => Loops::new(kernel, spec).map(Body::Loop),
-            Kind::Dot(spec) => Product::new(kernel, spec).map(Body::Dot),
+            Kind::Dot(spec) => Product::new(kernel, spec).map(|body| Body::Dot(Box::new(body))),
             Kind::Scatter(spec) => Scattering::new(kernel, spec).map(Body::Scatter),
             Kind::Scan(spec) => Scanning::new(kernel, spec).map(Body::Scan),
             Kind::Sort(spec) => Sorting::new(kernel, spec).map(Body::Sort),
