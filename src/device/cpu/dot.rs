@@ -31,12 +31,15 @@ const TILES_MIN: usize = 4;
 const ROWS_MIN: usize = 32;
 /// Words a panel of right operands may have.
 const PANEL_WORDS: usize = 1 << 26;
-/// Terms that are added before the next panels of patches are filled.
-const PATCH_DEPTH: usize = 768;
-/// Words of such a panel that stay in the cache of a core.
-const PATCH_WORDS: usize = 1 << 17;
+/// Terms and columns that a panel of patches has: it stays in the cache of a core, and a row of it
+/// fills the registers of every processor's kernel a whole number of times.
+const PATCH_BLOCK: [usize; 2] = [352, 192];
+/// Where lines of patches run along the terms: as many terms, and so many words.
+const PATCH_LINE: [usize; 2] = [768, 1 << 17];
 /// Rows of a tile of patches.
 const PATCH_ROWS: usize = 1024;
+/// Words of left operands that are copied once for all tiles.
+const WHOLE_WORDS: usize = 1 << 18;
 
 /// A [`Dot`] ready to run.
 pub(super) struct Product {
@@ -49,8 +52,10 @@ pub(super) struct Product {
     rhs: Operand,
     out: Out,
     tile: [usize; 2],
-    /// Terms that a tile adds at a time.
-    depth: usize,
+    /// Terms and columns that a tile takes at a time.
+    block: [usize; 2],
+    /// Whether a view of left operands is copied once for all tiles.
+    whole: bool,
     /// How far apart rows and columns of a scratch tile are.
     steps: [usize; 2],
     /// Columns that share one panel of the right operand.
@@ -168,8 +173,17 @@ impl Product {
         let lhs = operand(kernel, spec, spec.lhs, [(I, m), (K, k)])?;
         // Our own kernel adds all terms at once.
         let packed = cfg!(target_arch = "wasm32") || dtype != DType::F32;
-        let patches = matches!(lhs, Operand::Patches(_)) || matches!(rhs, Operand::Patches(_));
-        let depth = if patches && !packed { k.max(1).div_ceil(k.max(1).div_ceil(PATCH_DEPTH)) } else { k.max(1) };
+        let across_terms = matches!(&rhs, Operand::Patches(patches) if !patches.down);
+        let along_terms = matches!(&rhs, Operand::Patches(patches) if patches.down);
+        let depth = match &lhs {
+            _ if packed => usize::MAX,
+            _ if across_terms => PATCH_BLOCK[0],
+            Operand::Patches(_) => PATCH_LINE[0],
+            _ if along_terms => PATCH_LINE[0],
+            _ => usize::MAX,
+        };
+        let depth = k.max(1).div_ceil(k.max(1).div_ceil(depth));
+        let whole = matches!(lhs, Operand::Patches(_)) && !along_terms && !packed && m.saturating_mul(k) <= WHOLE_WORDS;
         let slab = match rhs {
             Operand::Computed(_) => (PANEL_WORDS / k.max(1)).max(TILE_COLUMNS),
             Operand::Plain(_) | Operand::Patches(_) => n,
@@ -177,7 +191,8 @@ impl Product {
         let mut most = [TILE_ROWS, columns];
         if matches!(rhs, Operand::Patches(_)) {
             // Other tiles of these columns would copy the same panel.
-            most = [PATCH_ROWS, (PATCH_WORDS / depth).min(n.div_ceil(TILES_MIN)).clamp(64, TILE_COLUMNS * 4)];
+            let columns = if across_terms && !packed { 3 * PATCH_BLOCK[1] } else { PATCH_LINE[1] / depth };
+            most = [PATCH_ROWS, columns.min(n.div_ceil(TILES_MIN)).clamp(64, TILE_COLUMNS * 4)];
         } else if matches!(lhs, Operand::Computed(_)) && m > TILE_ROWS {
             // A panel of left operands would be computed again for each tile of columns.
             most[1] = columns.max(4096);
@@ -192,13 +207,11 @@ impl Product {
             };
         }
         let tile = [even(m, most[0]), even(n.min(slab), most[1])];
+        let width = if across_terms && !packed { even(tile[1], PATCH_BLOCK[1]) } else { tile[1] };
         // Panels of both operands whose lines run along the terms are multiplied best by columns.
-        let steps = match &rhs {
-            Operand::Patches(patches) if patches.down && !packed => [1, tile[0]],
-            _ => [tile[1], 1],
-        };
+        let steps = if along_terms { [1, tile[0]] } else { [tile[1], 1] };
         let out = Out::new(kernel, spec, tile, steps)?;
-        Ok(Product { batch, m, n, k, dtype, lhs, rhs, out, tile, depth, steps, slab })
+        Ok(Product { batch, m, n, k, dtype, lhs, rhs, out, tile, block: [depth, width], whole, steps, slab })
     }
 
     pub(super) fn run(&self, run: &Run) -> Result<()> {
@@ -239,32 +252,39 @@ impl Product {
                 }
             };
             let rhs = panel.as_ref().map_or(&[][..], |memory| memory.words());
+            let mut left = None;
+            if let (Operand::Patches(patches), true) = (&self.lhs, self.whole) {
+                let memory = left.insert(run.pool.take(self.m as u64 * self.k as u64 * 4)?);
+                patches.fill(run, o, [[0, self.m], [0, self.k]], memory.words_mut());
+            }
+            let lhs = left.as_ref().map_or(&[][..], |memory| memory.words());
             let (down, across) = (self.m.div_ceil(self.tile[0]), width.div_ceil(self.tile[1]));
             threads::each(run.parallel, down * across, |task| {
                 let (i, j) = (task / across * self.tile[0], columns[0] + task % across * self.tile[1]);
                 let rows = [i, self.m.min(i + self.tile[0])];
-                self.tile(run, o, rows, [j, columns[1].min(j + self.tile[1])], rhs, columns)
+                self.tile(run, o, rows, [j, columns[1].min(j + self.tile[1])], [lhs, rhs], columns)
             })?;
         }
         Ok(())
     }
 
-    /// The elements `rows` and `columns` of batch `o`; `panel` are the right operands of the columns
-    /// `slab`, where these were computed.
+    /// The elements `rows` and `columns` of batch `o`; `panels` are the operands that were made ready
+    /// for all tiles, the right ones of the columns `slab`.
     fn tile(
         &self,
         run: &Run,
         o: usize,
         rows: [usize; 2],
         columns: [usize; 2],
-        panel: &[u32],
+        panels: [&[u32]; 2],
         slab: [usize; 2],
     ) -> Result<()> {
         let [m, n] = [rows[1] - rows[0], columns[1] - columns[0]];
+        let [depth, width] = self.block;
         let room = |words: usize| run.pool.take(words as u64 * 4);
         let mut left = match &self.lhs {
-            Operand::Plain(_) => None,
-            Operand::Patches(_) => Some(room(self.depth * m)?),
+            Operand::Patches(_) if !self.whole => Some(room(depth * m)?),
+            Operand::Plain(_) | Operand::Patches(_) => None,
             Operand::Computed(_) => Some(room(self.k * m)?),
         };
         if let (Operand::Computed(code), Some(memory)) = (&self.lhs, &mut left) {
@@ -272,25 +292,29 @@ impl Product {
             code.fill(run, o, (I, rows), [0, self.k], &view, self.k);
         }
         let mut right = match &self.rhs {
-            Operand::Patches(_) => Some(room(self.depth * n)?),
+            Operand::Patches(_) => Some(room(depth * width.min(n))?),
             _ => None,
         };
         let mut sums = match &self.out {
             Out::Plain(_) => None,
             Out::Computed(_) => Some(room(if self.steps[0] == 1 { n } else { m } * self.steps[0].max(self.steps[1]))?),
         };
-        for start in (0..self.k.max(1)).step_by(self.depth) {
-            let terms = [start, self.k.min(start + self.depth)];
+        for start in (0..self.k.max(1)).step_by(depth) {
+            let terms = [start, self.k.min(start + depth)];
             if let (Operand::Patches(patches), Some(memory)) = (&self.lhs, &mut left) {
                 patches.fill(run, o, [rows, terms], memory.words_mut());
             }
-            if let (Operand::Patches(patches), Some(memory)) = (&self.rhs, &mut right) {
-                patches.fill(run, o, [terms, columns], memory.words_mut());
+            let lhs = left.as_ref().map_or(panels[0], |memory| memory.words());
+            for first in (columns[0]..columns[1]).step_by(width) {
+                let block = [first, columns[1].min(first + width)];
+                if let (Operand::Patches(patches), Some(memory)) = (&self.rhs, &mut right) {
+                    patches.fill(run, o, [terms, block], memory.words_mut());
+                }
+                let (rhs, slab) = right.as_ref().map_or((panels[1], slab), |memory| (memory.words(), block));
+                let room =
+                    sums.as_mut().and_then(|memory| memory.words_mut().get_mut((first - columns[0]) * self.steps[1]..));
+                self.multiply(run, o, [rows, block, terms], lhs, rhs, slab, room.unwrap_or(&mut []));
             }
-            let lhs = left.as_ref().map_or(&[][..], |memory| memory.words());
-            let (rhs, slab) = right.as_ref().map_or((panel, slab), |memory| (memory.words(), columns));
-            let room = sums.as_mut().map_or(&mut [][..], |memory| memory.words_mut());
-            self.multiply(run, o, [rows, columns, terms], lhs, rhs, slab, room);
         }
         if let (Out::Computed(panel), Some(sums)) = (&self.out, &mut sums) {
             let mut views = run.views.to_vec();
@@ -335,6 +359,9 @@ impl Product {
         };
         let lhs = match &self.lhs {
             Operand::Plain(at) => matrix(at).part(rows[0], terms[0]),
+            Operand::Patches(patches) if self.whole => {
+                packed(lhs.as_ptr(), if patches.down { [1, self.m] } else { [self.k, 1] }).part(rows[0], terms[0])
+            }
             Operand::Patches(patches) => packed(lhs.as_ptr(), if patches.down { [1, m] } else { [k, 1] }),
             Operand::Computed(_) => packed(lhs.as_ptr(), [self.k, 1]).part(0, terms[0]),
         };
@@ -351,7 +378,8 @@ impl Product {
         // their buffers, that the operands' buffers are only read, and that elements of the
         // result are apart, so that no other tile has them; panels and sums hold k words for each
         // row, k for each column of the slab, panels of patches as many words for each line as a
-        // line has terms, rows or columns, and sums a tile's rows or columns for each of the others.
+        // line has terms, rows or columns, and sums a tile's rows or columns for each of the others;
+        // `tile` cuts them at its block.
         unsafe { multiply([m, n, k], y, lhs, rhs, terms[0] > 0) };
     }
 
