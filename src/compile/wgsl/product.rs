@@ -61,7 +61,7 @@ pub fn dot(text: &mut Text<'_>, d: &Dot, limits: &Limits) -> u64 {
         Some(_) => source!("tiles"),
         None => source!("matvec"),
     };
-    template.lines().for_each(|line| text.line(line));
+    text.source(template);
     match tile {
         Some(tile) => tile.groups([d.batch, d.m, d.n]) as u64,
         None => (d.batch * d.m * d.n).div_ceil(NARROW_GROUP) as u64,

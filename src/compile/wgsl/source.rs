@@ -1,4 +1,4 @@
-//! Files of `shaders/` as they go into a program: without comments and, of a template, without the
+//! Files of `shaders/` as they go into a program: without comments, indentation and, of a template, without the
 //! block of parameters, which the host writes itself. So a web page does not download them.
 
 /// Where a template's own part begins.
@@ -35,6 +35,7 @@ pub const fn keep<const N: usize>(file: &[u8]) -> ([u8; N], usize) {
         if starts(file, first, END) {
             n = 0;
         } else if !starts(file, first, b"//") && first < end {
+            at = first;
             while at <= end && at < file.len() {
                 if n < N {
                     kept[n] = file[at];

@@ -95,6 +95,11 @@ impl<'k> Text<'k> {
         write_line(&mut self.body, self.indent, &line);
     }
 
+    /// A file of `shaders/`.
+    pub fn source(&mut self, source: &str) {
+        write_source(&mut self.body, source);
+    }
+
     /// A line that opens a block, whose names are forgotten when it closes.
     pub fn open(&mut self, line: impl fmt::Display) {
         self.line(line);
@@ -120,7 +125,7 @@ impl<'k> Text<'k> {
     pub fn finish(self) -> String {
         let mut whole = self.globals;
         for (_, source) in LIB.iter().filter(|(name, _)| self.libs.contains(name)) {
-            whole.push_str(source);
+            write_source(&mut whole, source);
         }
         whole.push_str(&self.body);
         whole
@@ -472,4 +477,15 @@ fn operands(expr: &Expr, f: &mut impl FnMut(ExprId)) {
 fn write_line(to: &mut String, indent: usize, line: &dyn fmt::Display) {
     // Writing into a string does not fail.
     let _ = writeln!(to, "{:1$}{line}", "", indent * 4);
+}
+
+/// `source` with its blocks indented, which programs do not carry.
+fn write_source(to: &mut String, source: &str) {
+    let mut depth = 0usize;
+    for line in source.lines() {
+        let closes = usize::from(line.starts_with('}'));
+        write_line(to, depth.saturating_sub(closes), &line);
+        let count = |brace| line.matches(brace).count();
+        depth = (depth + count('{')).saturating_sub(count('}'));
+    }
 }

@@ -173,8 +173,8 @@ impl Product {
         let lhs = operand(kernel, spec, spec.lhs, [(I, m), (K, k)])?;
         // Our own kernel adds all terms at once.
         let packed = cfg!(target_arch = "wasm32") || dtype != DType::F32;
-        let across_terms = matches!(&rhs, Operand::Patches(patches) if !patches.down);
-        let along_terms = matches!(&rhs, Operand::Patches(patches) if patches.down);
+        let across_terms = matches!(&rhs, Operand::Patches(patches) if !patches.down());
+        let along_terms = matches!(&rhs, Operand::Patches(patches) if patches.down());
         let depth = match &lhs {
             _ if packed => usize::MAX,
             _ if across_terms => PATCH_BLOCK[0],
@@ -360,14 +360,14 @@ impl Product {
         let lhs = match &self.lhs {
             Operand::Plain(at) => matrix(at).part(rows[0], terms[0]),
             Operand::Patches(patches) if self.whole => {
-                packed(lhs.as_ptr(), if patches.down { [1, self.m] } else { [self.k, 1] }).part(rows[0], terms[0])
+                packed(lhs.as_ptr(), if patches.down() { [1, self.m] } else { [self.k, 1] }).part(rows[0], terms[0])
             }
-            Operand::Patches(patches) => packed(lhs.as_ptr(), if patches.down { [1, m] } else { [k, 1] }),
+            Operand::Patches(patches) => packed(lhs.as_ptr(), if patches.down() { [1, m] } else { [k, 1] }),
             Operand::Computed(_) => packed(lhs.as_ptr(), [self.k, 1]).part(0, terms[0]),
         };
         let rhs = match &self.rhs {
             Operand::Plain(at) => matrix(at).part(terms[0], columns[0]),
-            Operand::Patches(patches) => packed(rhs.as_ptr(), if patches.down { [1, k] } else { [n, 1] }),
+            Operand::Patches(patches) => packed(rhs.as_ptr(), if patches.down() { [1, k] } else { [n, 1] }),
             Operand::Computed(_) => packed(rhs.as_ptr(), [slab[1] - slab[0], 1]).part(terms[0], columns[0] - slab[0]),
         };
         let y = match &self.out {
@@ -417,7 +417,7 @@ fn operand(kernel: &Kernel, spec: &Dot, id: ExprId, vars: [(Var, usize); 2]) -> 
     }
     // Our own kernel wants lines of rows.
     let packed = cfg!(target_arch = "wasm32") || spec.dtype.compute() != DType::F32;
-    match Patches::new(kernel, id, vars).filter(|patches| !packed || !patches.down) {
+    match Patches::new(kernel, id, vars).filter(|patches| !packed || !patches.down()) {
         Some(patches) => Ok(Operand::Patches(patches)),
         None => Panel::new(kernel, vars, |builder| builder.value(id)).map(Operand::Computed),
     }

@@ -91,11 +91,6 @@ impl Index {
         self.parts.iter().map(|(part, _)| 1 + part.inner.divisions()).sum()
     }
 
-    /// The variable the lanes run along.
-    pub(super) fn lane(&self) -> Var {
-        self.lane
-    }
-
     /// The slope and length of most pieces.
     pub(super) fn typical(&self) -> (i64, i64) {
         self.parts.iter().fold((self.step, ENDLESS), |(slope, len), (part, c)| {

@@ -13,6 +13,7 @@ mod lanes;
 mod lines;
 mod loops;
 mod memory;
+#[cfg_attr(target_arch = "wasm32", path = "no_patches.rs")]
 mod patches;
 mod product;
 mod program;

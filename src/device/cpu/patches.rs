@@ -21,10 +21,11 @@ pub(super) struct Patches {
     place: Parts,
     /// The conditions of the mask: at least 0 and under a bound.
     sides: Vec<(Parts, i64)>,
-    /// The variable that stands still along a line.
+    /// The variable that stands still along a line, and the one that runs.
     slow: Var,
+    fast: Var,
     /// Whether lines are columns.
-    pub down: bool,
+    down: bool,
 }
 
 /// An index as a sum.
@@ -56,11 +57,16 @@ impl Patches {
             let (place, len) = Parts::new(index, slow, lane)?;
             let side = |&(index, bound): &(&Lin, i64)| Some((Parts::new(index, slow, lane)?.0, bound));
             let sides = conditions.iter().map(side).collect::<Option<Vec<_>>>()?;
-            Some((len, Patches { buffer: *buffer, place, sides, slow, down }))
+            Some((len, Patches { buffer: *buffer, place, sides, slow, fast: lane.0, down }))
         };
         let found = [along(rows.0, columns, false), along(columns.0, rows, true)];
         let (len, best) = found.into_iter().flatten().reduce(|a, b| if b.0 > a.0 { b } else { a })?;
         (len >= RUN_MIN).then_some(best)
+    }
+
+    /// Whether lines are columns.
+    pub(super) fn down(&self) -> bool {
+        self.down
     }
 
     /// Writes `rows` and `columns` of batch `o` to `panel`, line after line.
@@ -71,7 +77,7 @@ impl Patches {
         let mut frame = Frame::new(0, 0, 0, run.views, run.faults);
         frame.set_var(O, o);
         frame.set_var(self.slow, slow);
-        frame.set_var(self.place.along.lane(), lane);
+        frame.set_var(self.fast, lane);
         let (copies, places) = self.place.ready(&frame, n, lines);
         let side = |(parts, bound): &(Parts, i64)| {
             let (pieces, starts) = parts.ready(&frame, n, lines);
