@@ -221,9 +221,10 @@ fn solo(
         }
         Op::ArgSort { axis, .. } => sort(graph, id, *axis, limits, scratch, e),
         Op::Custom(call) => {
+            // A binding for each input, even where two are equal: the shader counts on their numbers.
             for &src in &node.src {
-                let x = graph.node(src);
-                e.buffer(src as usize, x.dtype, x.shape.numel(), Access::Read);
+                let (slot, dtype, numel) = (src as usize, graph.node(src).dtype, graph.node(src).shape.numel());
+                e.kernel.buffers.push(kernel::Buffer { slot, dtype, numel, access: Access::Read });
             }
             for (k, (shape, dtype)) in call.results.iter().enumerate() {
                 let part = cluster.parts.iter().find(|&&p| matches!(&graph.node(p).op, Op::Custom(c) if c.output == k));

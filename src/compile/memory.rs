@@ -10,7 +10,7 @@ use crate::compile::lower::{Lowered, is_scalars};
 use crate::compile::plan::{Home, Plan, Slot, Step};
 use crate::dtype::DType;
 use crate::graph::mix::ById;
-use crate::graph::op::Op;
+use crate::graph::op::{CustomShader, Op};
 
 /// The plan of the lowered kernels.
 pub fn assign(graph: &Graph, lowered: Lowered) -> Plan {
@@ -113,7 +113,11 @@ fn cost(kernel: &Kernel) -> (u64, u64) {
         Kind::Dot(d) => ([d.batch, d.m, d.n], 2 * d.k as u64 + operations),
         Kind::Scatter(s) => ([s.lines, s.updates, 1], operations + 1),
         Kind::Scan(s) => ([s.lines, s.n, 1], operations + 1),
-        Kind::Sort(_) | Kind::Custom(_) => ([0; 3], 0),
+        Kind::Custom(spec) => match &spec.shader {
+            CustomShader::Template(templated) => ([1; 3], templated.flops),
+            CustomShader::Own { .. } => ([0; 3], 0),
+        },
+        Kind::Sort(_) => ([0; 3], 0),
     };
     // Two tensors of 2^32 elements have more products than 64 bits count.
     let flops = elements.iter().fold(each, |n, &m| n.saturating_mul(m as u64));

@@ -31,6 +31,8 @@ pub struct Limits {
     pub tiles: Tiles,
     /// Positions one pass of a sort orders at once.
     pub sort_block: usize,
+    /// Operations from which on the template of an op that has a definition, too, is worth it.
+    pub template_flops_min: u64,
     /// Bytes a plan may need at its peak; `u64::MAX` when nothing is known.
     pub memory_bytes_max: u64,
 }

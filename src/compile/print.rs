@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::compile::kernel::{Access, Expr, FoldKind, Kernel, Kind, Store};
 use crate::compile::plan::{Home, Plan};
-use crate::graph::op::{Extreme, ScatterMode};
+use crate::graph::op::{CustomShader, Extreme, ScatterMode};
 
 impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -19,7 +19,13 @@ impl fmt::Display for Kernel {
             Kind::Scan(s) => format!("running {} {} x {}", s.kind.name(), s.lines, s.n),
             Kind::Sort(s) if s.merge == 0 => format!("sort {} x {} in blocks of {}", s.lines, s.n, s.block.min(s.n)),
             Kind::Sort(s) => format!("merge {} x {} in runs of {}", s.lines, s.n, s.merge),
-            Kind::Custom(spec) => format!("custom {} grid {:?}", spec.name, spec.grid),
+            Kind::Custom(spec) => match &spec.shader {
+                CustomShader::Own { grid, .. } => format!("custom {} grid {grid:?}", spec.name),
+                CustomShader::Template(t) => {
+                    let constants: Vec<String> = t.constants.iter().map(|(name, n)| format!("{name}={n}")).collect();
+                    format!("{} {}", t.template.name, constants.join(" "))
+                }
+            },
         };
         writeln!(f, "{}: {shape}", self.name)?;
         for (k, b) in self.buffers.iter().enumerate() {

@@ -14,7 +14,7 @@ use crate::compile::graph::{Graph, Id, Node, Operands};
 use crate::compile::plan::{Limits, Target};
 use crate::dtype::{DType, Number};
 use crate::graph::mix::{ById, Mix};
-use crate::graph::op::{CustomCall, Op, PadSpec, Perm, Reduction, WindowSpec};
+use crate::graph::op::{CustomCall, CustomShader, Op, PadSpec, Perm, Reduction, WindowSpec};
 use crate::graph::scalar::Scalar;
 use crate::shape::{AxisSet, RANK_MAX, Shape};
 
@@ -22,7 +22,7 @@ use crate::shape::{AxisSet, RANK_MAX, Shape};
 pub fn simplify(graph: &Graph, limits: &Limits) -> Graph {
     let mut pass = Pass { out: Graph::default(), known: ById::default(), limits };
     let mut new: Vec<Id> = Vec::with_capacity(graph.nodes.len());
-    let needed = needed(graph, |node| definition_only(node, limits.target));
+    let needed = needed(graph, |node| definition_only(graph, node, limits));
     let mut users: Vec<u32> = vec![0; graph.nodes.len()];
     let sources = graph.nodes.iter().zip(&needed).filter(|(_, needed)| **needed).flat_map(|(node, _)| &node.src);
     sources.chain(&graph.roots).for_each(|&s| users[s as usize] += 1);
@@ -59,13 +59,29 @@ fn product_below(graph: &Graph, users: &[u32], node: &Node) -> Option<Id> {
     None
 }
 
-/// Which operands of `node` the target reads: `Some(true)` only the definition, `Some(false)` all
-/// but the definition.
-fn definition_only(node: &Node, target: Target) -> Option<bool> {
-    match node.op {
+/// Which operands of `node` are read: `Some(true)` only the definition, `Some(false)` all but the
+/// definition.
+fn definition_only(graph: &Graph, node: &Node, limits: &Limits) -> Option<bool> {
+    match &node.op {
         Op::Block(_) => Some(true),
-        Op::Custom(_) => Some(target == Target::Cpu),
+        Op::Custom(call) => Some(!launched(graph, node, call, limits)),
         _ => None,
+    }
+}
+
+/// Whether the kernel of a node of `graph` computes it, and not its definition.
+fn launched(graph: &Graph, node: &Node, call: &CustomCall, limits: &Limits) -> bool {
+    match &call.kernel.shader {
+        CustomShader::Own { .. } => limits.target != Target::Cpu,
+        CustomShader::Template(templated) => {
+            let inputs = node.src.iter().skip(1).map(|&s| (graph.node(s).shape, graph.node(s).dtype));
+            let fits = |(shape, dtype): (Shape, DType)| {
+                (shape.numel() as u64).saturating_mul(dtype.bytes() as u64) <= limits.binding_bytes_max
+            };
+            templated.flops >= limits.template_flops_min
+                && node.src.len() - 1 + call.results.len() <= limits.buffers_max
+                && inputs.chain(call.results.iter().copied()).all(fits)
+        }
     }
 }
 
@@ -138,9 +154,9 @@ impl Pass<'_> {
         }
         match node.op.clone() {
             Op::Detach | Op::Tracked | Op::Block(_) => node.src[0],
-            Op::Custom(call) => match self.limits.target {
-                Target::Cpu => node.src[0],
-                Target::Gpu | Target::SoftwareGpu => self.custom(node, call),
+            Op::Custom(call) => match launched(&self.out, &node, &call, self.limits) {
+                true => self.custom(node, call),
+                false => node.src[0],
             },
             Op::Scalar(op) => self.scalar(node, op),
             Op::Cast => match self.constant_of(node.src[0]) {

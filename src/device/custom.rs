@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
-use crate::graph::op::{CustomCall, CustomSpec};
+use crate::graph::op::{CustomCall, CustomShader, CustomSpec};
 use crate::graph::tensor::Tensor;
 
 /// A compute shader of the user's, with a fixed grid.
@@ -47,7 +47,11 @@ pub struct CustomKernel {
 #[derive(Debug)]
 #[must_use]
 pub struct CustomKernelBuilder {
-    spec: CustomSpec,
+    name: String,
+    wgsl: String,
+    entry: String,
+    grid: [u32; 3],
+    unchecked: bool,
     inputs: usize,
     outputs: usize,
 }
@@ -57,9 +61,15 @@ impl CustomKernel {
     /// workgroup and the entry point `main` unless said otherwise.
     #[allow(clippy::new_ret_no_self, reason = "a kernel exists only once it was checked")]
     pub fn new(name: impl Into<String>, wgsl: impl Into<String>) -> CustomKernelBuilder {
-        let spec =
-            CustomSpec { name: name.into(), wgsl: wgsl.into(), entry: "main".into(), grid: [1; 3], unchecked: false };
-        CustomKernelBuilder { spec, inputs: 1, outputs: 1 }
+        CustomKernelBuilder {
+            name: name.into(),
+            wgsl: wgsl.into(),
+            entry: "main".into(),
+            grid: [1; 3],
+            unchecked: false,
+            inputs: 1,
+            outputs: 1,
+        }
     }
 
     /// The outputs for `inputs`; `definition` says in ordinary ops what they are, in shape, dtype
@@ -110,13 +120,13 @@ impl CustomKernelBuilder {
 
     /// Workgroups along x, y and z.
     pub fn grid(mut self, grid: [u32; 3]) -> CustomKernelBuilder {
-        self.spec.grid = grid;
+        self.grid = grid;
         self
     }
 
     /// The entry point, when it is not `main`.
     pub fn entry(mut self, entry: impl Into<String>) -> CustomKernelBuilder {
-        self.spec.entry = entry.into();
+        self.entry = entry.into();
         self
     }
 
@@ -127,7 +137,7 @@ impl CustomKernelBuilder {
     /// With any inputs that fit the definition, the shader must index nothing out of bounds, end
     /// every loop, and read no workgroup memory it did not write.
     pub unsafe fn unchecked(mut self) -> CustomKernelBuilder {
-        self.spec.unchecked = true;
+        self.unchecked = true;
         self
     }
 
@@ -136,22 +146,24 @@ impl CustomKernelBuilder {
     pub fn build(self) -> Result<CustomKernel> {
         let at = std::panic::Location::caller();
         if self.outputs == 0 {
-            let error = Error::new(ErrorKind::Shader, &self.spec.name, "a kernel without outputs does nothing");
+            let error = Error::new(ErrorKind::Shader, &self.name, "a kernel without outputs does nothing");
             return Err(error.at(at));
         }
         #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
-        check(&self.spec, self.inputs, self.outputs)
-            .map_err(|fact| Error::new(ErrorKind::Shader, &self.spec.name, fact).at(at))?;
-        Ok(CustomKernel { spec: Arc::new(self.spec), inputs: self.inputs, outputs: self.outputs })
+        check(&self).map_err(|fact| Error::new(ErrorKind::Shader, &self.name, fact).at(at))?;
+        let CustomKernelBuilder { name, wgsl, entry, grid, unchecked, inputs, outputs } = self;
+        let shader = CustomShader::Own { wgsl, entry, grid, unchecked };
+        Ok(CustomKernel { spec: Arc::new(CustomSpec { name, shader }), inputs, outputs })
     }
 }
 
 /// What is wrong with a shader, as naga or the declared bindings see it.
 #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
-fn check(spec: &CustomSpec, inputs: usize, outputs: usize) -> std::result::Result<(), String> {
+fn check(spec: &CustomKernelBuilder) -> std::result::Result<(), String> {
     use naga::valid::{Capabilities, ValidationFlags, Validator};
     use naga::{AddressSpace, StorageAccess};
 
+    let (inputs, outputs) = (spec.inputs, spec.outputs);
     let path = format!("{}.wgsl", spec.name);
     // The user's line goes on a line of its own below naga's drawing.
     let shown = |text: String| format!("{}\n ", text.trim_end());

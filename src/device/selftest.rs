@@ -16,6 +16,8 @@ use crate::device::gpu::Gpu;
 use crate::device::realize;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::graph::op::{CustomShader, Template, Templated};
 use crate::graph::tensor::Tensor;
 
 /// Batch, rows, columns and depth of products too narrow for tiles.
@@ -52,14 +54,59 @@ impl Device {
     }
 }
 
-/// [`Device::self_test`] in the middle of a realise, which a browser cannot hold up.
+/// Tries what `plan` runs in the middle of a realise.
 #[cfg(not(target_arch = "wasm32"))]
-pub fn test_now(device: &Device) -> Result<()> {
-    pollster::block_on(device.self_test())
+pub fn test_now(device: &Device, plan: &Plan) -> Result<()> {
+    if concerns(plan) {
+        pollster::block_on(device.self_test())?;
+    }
+    let (Some(gpu), Some(mut tried)) = (Gpu::of(device), Gpu::tried(device)) else { return Ok(()) };
+    for step in &plan.steps {
+        let Kind::Custom(spec) = &step.kernel.kind else { continue };
+        if let CustomShader::Template(Templated { template, .. }) = &spec.shader
+            && !tried.contains(&template.name)
+        {
+            try_template(device, gpu, template)?;
+            tried.push(template.name);
+        }
+    }
+    Ok(())
 }
 
+/// A browser cannot hold up a realise, and its plans have no templates with definitions.
 #[cfg(target_arch = "wasm32")]
-pub fn test_now(_: &Device) -> Result<()> {
+pub fn test_now(_: &Device, _: &Plan) -> Result<()> {
+    Ok(())
+}
+
+/// Whether a template with a definition computes what that gives on the CPU.
+#[cfg(not(target_arch = "wasm32"))]
+fn try_template(device: &Device, gpu: &Gpu, template: &Template) -> Result<()> {
+    let roots = |device: &Device| -> Vec<Tensor> {
+        let results = (template.trial)(device);
+        let with_gradients = |(y, operands): (Tensor, Vec<Tensor>)| {
+            let dxs = y.vjp(&y.detach(), &operands.iter().collect::<Vec<_>>());
+            std::iter::once(y).chain(dxs)
+        };
+        results.into_iter().flat_map(with_gradients).collect()
+    };
+    let tried = roots(device);
+    let texts = texts(&tried, &Limits { template_flops_min: 0, ..gpu.limits() }, gpu.is_checked());
+    if gpu.remembers(&texts) {
+        return Ok(());
+    }
+    realize::try_out(device, &tried)?;
+    for (y, want) in tried.iter().zip(roots(&Device::cpu())) {
+        let (got, want) = (y.to_vec::<f32>()?, want.to_vec::<f32>()?);
+        // Written so that a NaN is wrong, too.
+        let close = |(got, want): (&f32, &f32)| (got - want).abs() <= 1e-3 * want.abs().max(1.0);
+        if let Some(at) = got.iter().zip(&want).position(|pair| !close(pair)) {
+            let (name, got, want) = (template.name, got[at], want[at]);
+            let fact = format!("the {name} template gives {got} for {want} at {at} of {}, on {device}", y.shape());
+            return Err(Error::new(ErrorKind::Verify, name, fact));
+        }
+    }
+    gpu.remember(&texts);
     Ok(())
 }
 

@@ -20,7 +20,13 @@ where
     fn name(&self) -> &str {
         &self.name
     }
-    fn gradient(&self, src: &[Tensor], y: &Tensor, dy: &Tensor) -> Vec<Option<Tensor>> {
+    fn gradient(
+        &self,
+        src: &[Tensor],
+        y: &Tensor,
+        dy: &Tensor,
+        _: &dyn Fn() -> Vec<Option<Tensor>>,
+    ) -> Vec<Option<Tensor>> {
         (self.gradient)(src, y, dy)
     }
 }
@@ -101,6 +107,15 @@ pub fn checkpoint(f: impl Fn(&[Tensor]) -> Tensor + Send + Sync + 'static, input
         leaves.iter().map(|x| found.get(&x.0.id).cloned()).collect()
     };
     y.block("checkpoint", Block(Arc::new(Rule { name: "checkpoint".to_string(), gradient })), &operands)
+}
+
+/// What the derivative of a block's definition, the first of `src`, has for each of its operands.
+#[track_caller]
+pub(super) fn of_definition(src: &[Tensor], dy: &Tensor) -> Vec<Option<Tensor>> {
+    let [definition, operands @ ..] = src else { return Vec::new() };
+    let leaves: Vec<&Tensor> = operands.iter().collect();
+    let found = walk(definition, dy, &leaves, true).found;
+    leaves.iter().map(|x| found.get(&x.0.id).cloned()).collect()
 }
 
 /// The tensors older than `start` that a gradient of `y` can reach first. Inputs are among them,

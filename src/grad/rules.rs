@@ -3,6 +3,7 @@
 //! Every rule is made of primitives that have rules themselves, so derivatives of any order exist.
 //! Elementwise rules stand in the scalar table.
 
+use super::block::of_definition;
 use super::zeros;
 use crate::dtype::DType;
 use crate::graph::op::{ConvSpec, Op, Perm, Reduction, ScatterMode};
@@ -133,7 +134,7 @@ pub(super) fn rule(y: &Tensor, src: &[Tensor], dy: &Tensor, wanted: &[bool]) -> 
         (Op::Fence(_) | Op::Custom(_), _) => one(dy.clone()),
         (Op::Block(block), _) => {
             let operands = src.get(1..).unwrap_or(&[]);
-            let cotangents = block.0.gradient(operands, y, dy);
+            let cotangents = block.0.gradient(operands, y, dy, &|| of_definition(src, dy));
             if cotangents.is_empty() {
                 return one(dy.clone());
             }

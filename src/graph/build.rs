@@ -532,7 +532,7 @@ impl Tensor {
         Tensor::build(word, &src, || Ok((Op::Block(block), *self.shape(), self.dtype())))
     }
 
-    /// This tensor, the definition of one output of a user's kernel over `inputs`.
+    /// This tensor, the definition of one output of a kernel over `inputs`.
     #[track_caller]
     pub(crate) fn custom(&self, call: CustomCall, inputs: &[&Tensor]) -> Tensor {
         let src: Vec<&Tensor> = std::iter::once(self).chain(inputs.iter().copied()).collect();

@@ -19,6 +19,7 @@ pub mod operators;
 mod primitive;
 pub mod print;
 pub mod scalar;
+pub(crate) mod source;
 pub mod tensor;
 pub(crate) mod wide;
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::dtype::{DType, Number};
 use crate::error::Error;
+use crate::graph::device::Device;
 use crate::graph::scalar::Scalar;
 use crate::graph::tensor::Tensor;
 use crate::shape::{AxisSet, RANK_MAX, Shape, windows};
@@ -97,7 +98,7 @@ pub enum Op {
     Fence(Region),
     /// `src[0]`, the definition; `src[1..]` are what the gradient (and a template) reads instead.
     Block(Block),
-    /// `src[0]`, the definition, computed by the user's kernel `n`-th output from `src[1..]`.
+    /// `src[0]`, the definition, computed by a kernel from `src[1..]`: the user's own or a template.
     Custom(CustomCall),
 }
 
@@ -309,8 +310,14 @@ pub trait Gradient: Send + Sync {
     fn name(&self) -> &str;
     /// Cotangents of the operands `src`, which leave out the definition, given the result `y` and
     /// its cotangent `dy`; `None` where there is none. No cotangents at all, an empty vector, stand
-    /// for the gradient of the definition.
-    fn gradient(&self, src: &[Tensor], y: &Tensor, dy: &Tensor) -> Vec<Option<Tensor>>;
+    /// for the gradient of the definition, and `definition` gives what that has for each operand.
+    fn gradient(
+        &self,
+        src: &[Tensor],
+        y: &Tensor,
+        dy: &Tensor,
+        definition: &dyn Fn() -> Vec<Option<Tensor>>,
+    ) -> Vec<Option<Tensor>>;
 }
 
 impl std::fmt::Debug for Block {
@@ -331,7 +338,7 @@ impl Hash for Block {
     }
 }
 
-/// One output of one launch of a user's kernel.
+/// One output of one launch of a kernel with a definition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CustomCall {
     /// What is launched.
@@ -342,17 +349,69 @@ pub struct CustomCall {
     pub results: Arc<[(Shape, DType)]>,
 }
 
-/// A user's kernel as plain data.
+/// A kernel with a definition as plain data.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct CustomSpec {
     /// The name in messages.
     pub name: String,
-    /// The whole shader; bindings are inputs then outputs, in group 0.
-    pub wgsl: String,
-    /// The entry point.
-    pub entry: String,
-    /// Workgroups along x, y and z.
-    pub grid: [u32; 3],
-    /// Whether the driver's bounds and loop checks are left out.
-    pub unchecked: bool,
+    /// What it runs.
+    pub shader: CustomShader,
+}
+
+/// What computes an [`Op::Custom`].
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub enum CustomShader {
+    /// The user's own.
+    Own {
+        /// The whole shader; bindings are inputs then outputs, in group 0.
+        wgsl: String,
+        /// The entry point.
+        entry: String,
+        /// Workgroups along x, y and z.
+        grid: [u32; 3],
+        /// Whether the driver's bounds and loop checks are left out.
+        unchecked: bool,
+    },
+    /// One of ours, where a device has tried it and it is worth it; elsewhere the definition.
+    Template(Templated),
+}
+
+/// A template of `shaders/` with its parameters; inputs, then outputs are bound from 1 on.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Templated {
+    /// The template.
+    pub template: &'static Template,
+    /// Its constants by name: integers are `u32`.
+    pub constants: Vec<(&'static str, Number)>,
+    /// Workgroups of its linear grid.
+    pub groups: u64,
+    /// Floating point operations.
+    pub flops: u64,
+}
+
+/// A file of `shaders/` that ops hang on, so that a program without them does not carry it.
+#[derive(Debug)]
+pub struct Template {
+    /// The name; no two have the same.
+    pub name: &'static str,
+    /// The text below its parameters.
+    pub text: &'static str,
+    /// What runs it with all its kin, and the operands that it is differentiated by, for a device to
+    /// compare with what the definition gives.
+    pub trial: Trial,
+}
+
+/// Tensors with their operands.
+pub type Trial = fn(&Device) -> Vec<(Tensor, Vec<Tensor>)>;
+
+impl PartialEq for Template {
+    fn eq(&self, other: &Template) -> bool {
+        self.name == other.name
+    }
+}
+impl Eq for Template {}
+impl Hash for Template {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
 }

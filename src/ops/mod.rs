@@ -35,6 +35,7 @@ pub mod conv;
 pub mod create;
 pub mod dropout;
 pub mod einsum;
+mod flash;
 pub mod index;
 pub mod join;
 pub mod loss;

@@ -311,6 +311,7 @@ fn portable(target: Target) -> Limits {
         groups_max: 65_535,
         tiles: Tiles::of(target),
         sort_block: 64,
+        template_flops_min: u64::MAX,
         memory_bytes_max: u64::MAX,
     }
 }

@@ -15,6 +15,7 @@ mod devices;
 mod errors;
 mod examples;
 mod faults;
+mod flash;
 mod fuzz;
 mod generate;
 #[cfg(feature = "gpu")]

@@ -18,6 +18,7 @@ fn limits() -> Limits {
         groups_max: 65_535,
         tiles: Tiles::PORTABLE,
         sort_block: 256,
+        template_flops_min: u64::MAX,
         memory_bytes_max: u64::MAX,
     }
 }

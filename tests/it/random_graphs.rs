@@ -77,6 +77,7 @@ fn narrow(target: Target) -> Limits {
         groups_max: 65535,
         tiles: Tiles::of(target),
         sort_block: 16,
+        template_flops_min: u64::MAX,
         memory_bytes_max: u64::MAX,
     }
 }

@@ -9,13 +9,14 @@ mod base;
 mod four;
 mod loops;
 mod product;
-mod source;
 mod text;
 
 use crate::compile::kernel::{Access, Kernel, Kind};
 use crate::compile::plan::Limits;
 use crate::compile::shader::{Shader, ShaderBinding};
-use crate::dtype::DType;
+use crate::dtype::{DType, Number};
+use crate::graph::op::{CustomShader, Templated};
+use crate::graph::source;
 use four::View;
 use text::Text;
 
@@ -31,15 +32,19 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
             writable: b.access != Access::Read,
             element_bytes: 4,
         });
-        return Shader {
-            text: spec.wgsl.clone(),
-            entry: spec.entry.clone(),
-            groups: spec.grid.iter().map(|&n| u64::from(n)).product(),
-            grid: Some(spec.grid),
-            bindings: bindings.collect(),
-            raises_faults: false,
-            unchecked: spec.unchecked,
-            bare: true,
+        let bindings = bindings.collect();
+        return match &spec.shader {
+            CustomShader::Own { wgsl, entry, grid, unchecked } => Shader {
+                text: wgsl.clone(),
+                entry: entry.clone(),
+                groups: grid.iter().map(|&n| u64::from(n)).product(),
+                grid: Some(*grid),
+                bindings,
+                raises_faults: false,
+                unchecked: *unchecked,
+                bare: true,
+            },
+            CustomShader::Template(templated) => template(templated, bindings),
         };
     }
     let (kernel, starts) = base::rebase(kernel, limits);
@@ -64,6 +69,34 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
         bindings,
         unchecked: true,
         bare: false,
+    }
+}
+
+/// A template whose parameters are constants.
+fn template(templated: &Templated, mut bindings: Vec<ShaderBinding>) -> Shader {
+    let mut text = String::from(
+        "struct Meta { first: u32, inf: u32, nan: u32, fault: u32 }
+@group(0) @binding(0) var<uniform> meta_: Meta;
+fn first_group() -> u32 { return meta_.first; }
+fn zero() -> u32 { return meta_.inf & 1u; }
+",
+    );
+    for (name, value) in &templated.constants {
+        text += &match value {
+            Number::Float(x) => format!("const {name}: f32 = {:?}f;\n", *x as f32),
+            Number::Int(n) => format!("const {name}: u32 = {n}u;\n"),
+            Number::Bool(b) => format!("const {name}: bool = {b};\n"),
+        };
+    }
+    // What could be vectors of four may be declared as such.
+    bindings.iter_mut().filter(|b| b.size_bytes % 16 == 0).for_each(|b| b.element_bytes = 16);
+    Shader {
+        text: text + templated.template.text,
+        entry: "main".into(),
+        groups: templated.groups,
+        bindings,
+        unchecked: true,
+        ..Shader::default()
     }
 }
 

@@ -118,6 +118,7 @@ impl Cpu {
             groups_max: u32::MAX,
             tiles: Tiles::SOFTWARE,
             sort_block: usize::MAX,
+            template_flops_min: u64::MAX,
             memory_bytes_max: match self.limit.load(Ordering::Relaxed) {
                 0 => u64::MAX,
                 limit => limit,

@@ -47,6 +47,9 @@ const IN_FLIGHT_MAX: usize = 3;
 /// Submissions that may be under way when a device is ready for the next.
 const READY_MAX: usize = 2;
 
+/// Operations from which on a template makes up for workgroups that lie idle.
+const TEMPLATE_FLOPS_MIN: u64 = 1 << 27;
+
 /// A device of wgpu and what was made on it.
 pub struct Gpu {
     device: wgpu::Device,
@@ -57,6 +60,7 @@ pub struct Gpu {
     ours: bool,
     limits: Limits,
     checked: AtomicBool,
+    template_flops_min: AtomicU64,
     health: Arc<Health>,
     pool: Pool,
     pipelines: Pipelines,
@@ -83,6 +87,8 @@ struct GpuDevice {
     checks: Checks,
     /// Whether the templates passed their tests.
     tested: AtomicBool,
+    /// The names of the templates with definitions that passed theirs.
+    tried: Mutex<Vec<&'static str>>,
 }
 
 impl Backend for GpuDevice {
@@ -117,6 +123,12 @@ impl Gpu {
         }
     }
 
+    /// The names of the templates with definitions that passed their tests on a device.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn tried(device: &Device) -> Option<MutexGuard<'_, Vec<&'static str>>> {
+        device.0.as_any().downcast_ref::<GpuDevice>().map(|handle| lock(&handle.tried))
+    }
+
     /// Whether plans of a device are checked, and what came of it.
     pub(super) fn checks(device: &Device) -> Option<&Checks> {
         device.0.as_any().downcast_ref::<GpuDevice>().map(|handle| &handle.checks)
@@ -139,8 +151,9 @@ impl Gpu {
             info,
             #[cfg(not(target_arch = "wasm32"))]
             ours,
-            limits,
             checked: AtomicBool::new(false),
+            template_flops_min: AtomicU64::new(limits.template_flops_min),
+            limits,
             health,
             pool: Pool::default(),
             pipelines: Pipelines::default(),
@@ -158,6 +171,7 @@ impl Gpu {
             programs: Cache::default(),
             checks: Checks::default(),
             tested: AtomicBool::new(false),
+            tried: Mutex::default(),
         })))
     }
 
@@ -177,7 +191,11 @@ impl Gpu {
 
     /// What plans for this device must keep to.
     pub fn limits(&self) -> Limits {
-        Limits { memory_bytes_max: self.memory_limit().unwrap_or(u64::MAX), ..self.limits.clone() }
+        Limits {
+            memory_bytes_max: self.memory_limit().unwrap_or(u64::MAX),
+            template_flops_min: self.template_flops_min.load(Ordering::Relaxed),
+            ..self.limits.clone()
+        }
     }
 
     /// The device underneath.
@@ -215,6 +233,12 @@ impl Gpu {
     #[doc(hidden)]
     pub fn set_pace(&self, pace: Pace) {
         *lock(&self.pace) = pace;
+    }
+
+    /// Has templates with definitions serve from so many operations on, for tests.
+    #[doc(hidden)]
+    pub fn set_template_flops_min(&self, flops: u64) {
+        self.template_flops_min.store(flops, Ordering::Relaxed);
     }
 
     /// How many dispatches and submissions plans came to so far, and how many bind groups were made
@@ -395,6 +419,11 @@ fn limits(wgpu: &wgpu::Limits, info: &wgpu::AdapterInfo) -> Limits {
         wgpu::DeviceType::Cpu => (Target::SoftwareGpu, 64),
         _ => (Target::Gpu, 256),
     };
+    // Barriers are slow in software, and a browser cannot try in the middle of a realise.
+    let template_flops_min = match target {
+        Target::Gpu if !cfg!(target_arch = "wasm32") => TEMPLATE_FLOPS_MIN,
+        _ => u64::MAX,
+    };
     Limits {
         target,
         // One is left for the fault word.
@@ -406,6 +435,7 @@ fn limits(wgpu: &wgpu::Limits, info: &wgpu::AdapterInfo) -> Limits {
         groups_max: wgpu.max_compute_workgroups_per_dimension,
         tiles: tiles(info),
         sort_block,
+        template_flops_min,
         memory_bytes_max: u64::MAX,
     }
 }

@@ -7,9 +7,8 @@ const END: &[u8] = b"// -- end of parameters --";
 /// The text of a file of `shaders/`.
 macro_rules! source {
     ($name:literal) => {{
-        const FILE: &[u8] = include_bytes!(concat!("../../../shaders/", $name, ".wgsl"));
-        const KEPT: [u8; $crate::compile::wgsl::source::keep::<0>(FILE).1] =
-            $crate::compile::wgsl::source::keep(FILE).0;
+        const FILE: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $name, ".wgsl"));
+        const KEPT: [u8; $crate::graph::source::keep::<0>(FILE).1] = $crate::graph::source::keep(FILE).0;
         const TEXT: &str = match std::str::from_utf8(&KEPT) {
             Ok(text) => text,
             Err(_) => "",
@@ -17,7 +16,7 @@ macro_rules! source {
         TEXT
     }};
 }
-pub(super) use source;
+pub(crate) use source;
 
 /// The first `N` bytes of what is kept of `file`, and how many there are.
 pub const fn keep<const N: usize>(file: &[u8]) -> ([u8; N], usize) {
