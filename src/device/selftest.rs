@@ -1,6 +1,7 @@
 //! Self-tests: a template of `shaders/` serves a device only after it computed there what its
 //! definition says. Small integers make every sum exact, so that one wrong bit shows.
 //!
+//! One that fails is not used: products then share no workgroup memory, and attention is its formula.
 //! Natively a device is tested when its first plan needs a template, and a device with a folder
 //! remembers that it passed; in a browser it is tested before it is handed out.
 
@@ -8,6 +9,7 @@ use std::fmt::Write;
 
 use crate::compile::compile;
 use crate::compile::graph::Graph;
+#[cfg(not(target_arch = "wasm32"))]
 use crate::compile::kernel::Kind;
 use crate::compile::plan::{Limits, Plan};
 use crate::compile::tiles::Tiles;
@@ -35,11 +37,6 @@ fn products(tiles: &Tiles) -> Vec<[usize; 4]> {
     all
 }
 
-/// Whether `plan` runs a template.
-pub fn concerns(plan: &Plan) -> bool {
-    plan.steps.iter().any(|step| matches!(step.kernel.kind, Kind::Dot(_)))
-}
-
 impl Device {
     /// Tries the hand-written shaders on this device, unless that was done before.
     ///
@@ -48,35 +45,53 @@ impl Device {
     /// [`Device::from_wgpu`] in a browser awaits it once.
     pub async fn self_test(&self) -> Result<()> {
         match Gpu::of(self) {
-            Some(gpu) if !Gpu::is_tested(self) => test(self, gpu).await,
+            Some(gpu) if !Gpu::is_tested(self) => {
+                if test(self, gpu).await? {
+                    Gpu::forget_programs(self);
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
 }
 
-/// Tries what `plan` runs in the middle of a realise.
+/// Tries what `plan` runs in the middle of a realise; whether the device has other limits since.
 #[cfg(not(target_arch = "wasm32"))]
-pub fn test_now(device: &Device, plan: &Plan) -> Result<()> {
-    if concerns(plan) {
-        pollster::block_on(device.self_test())?;
+pub fn test_now(device: &Device, plan: &Plan) -> Result<bool> {
+    let (Some(gpu), Some(mut tried)) = (Gpu::of(device), Gpu::tried(device)) else { return Ok(false) };
+    let mut changed = false;
+    if !Gpu::is_tested(device) && plan.steps.iter().any(|step| matches!(step.kernel.kind, Kind::Dot(_))) {
+        changed = pollster::block_on(test(device, gpu))?;
     }
-    let (Some(gpu), Some(mut tried)) = (Gpu::of(device), Gpu::tried(device)) else { return Ok(()) };
     for step in &plan.steps {
         let Kind::Custom(spec) = &step.kernel.kind else { continue };
         if let CustomShader::Template(Templated { template, .. }) = &spec.shader
             && !tried.contains(&template.name)
         {
-            try_template(device, gpu, template)?;
             tried.push(template.name);
+            if let Err(error) = try_template(device, gpu, template) {
+                refuted(error)?;
+                gpu.set_template_flops_min(u64::MAX);
+                changed = true;
+            }
         }
     }
-    Ok(())
+    Ok(changed)
 }
 
 /// A browser cannot hold up a realise, and its plans have no templates with definitions.
 #[cfg(target_arch = "wasm32")]
-pub fn test_now(_: &Device, _: &Plan) -> Result<()> {
-    Ok(())
+pub fn test_now(_: &Device, _: &Plan) -> Result<bool> {
+    Ok(false)
+}
+
+/// An error that says nothing of a shader's worth.
+fn refuted(error: Error) -> Result<()> {
+    match error.kind() {
+        ErrorKind::Verify | ErrorKind::Shader => Ok(()),
+        _ => Err(error),
+    }
 }
 
 /// Whether a template with a definition computes what that gives on the CPU.
@@ -129,7 +144,22 @@ impl Trial {
     }
 }
 
-async fn test(device: &Device, gpu: &Gpu) -> Result<()> {
+/// Tries the templates of products; whether the device does without workgroup memory since, because
+/// those that share it failed.
+async fn test(device: &Device, gpu: &Gpu) -> Result<bool> {
+    let mut outcome = products_work(device, gpu).await;
+    let changed = outcome.is_err() && gpu.limits().tiles.ladder().iter().any(|tile| tile.depth > 0);
+    if changed {
+        outcome.or_else(refuted)?;
+        gpu.share_nothing();
+        outcome = products_work(device, gpu).await;
+    }
+    outcome?;
+    Gpu::set_tested(device);
+    Ok(changed)
+}
+
+async fn products_work(device: &Device, gpu: &Gpu) -> Result<()> {
     let limits = gpu.limits();
     let trials: Vec<Trial> = products(&limits.tiles).into_iter().map(|dims| Trial::new(device, dims)).collect();
     let roots: Vec<Tensor> = trials.iter().map(|trial| trial.y.clone()).collect();
@@ -149,7 +179,6 @@ async fn test(device: &Device, gpu: &Gpu) -> Result<()> {
         }
         gpu.remember(&texts);
     }
-    Gpu::set_tested(device);
     Ok(())
 }
 

@@ -35,6 +35,7 @@ pub mod conv;
 pub mod create;
 pub mod dropout;
 pub mod einsum;
+#[cfg_attr(target_arch = "wasm32", path = "no_flash.rs")]
 mod flash;
 pub mod index;
 pub mod join;

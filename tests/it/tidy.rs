@@ -68,6 +68,8 @@ const DEVICE_ONLY: &[&str] =
 const MAY_TOUCH: &[(&str, &[&str])] = &[
     // The rows of the scalar table are compiled for wider vectors, too.
     ("graph", &["target_arch"]),
+    // A page has no kernels of attention.
+    ("ops", &["target_arch"]),
     ("io", &["std::fs"]),
     ("data", &["target_arch", "std::thread"]),
     // A browser has a part of it.

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::names;
+
 /// Where this package lies.
 const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -24,7 +26,12 @@ pub fn build(folder: &Path) -> Result<(), Box<dyn Error>> {
             .args(["--target", "web", "--no-typescript", "--remove-name-section", "--remove-producers-section"])
             .args(["--out-name", &format!("wgrad_{page}")])
             .args([OsStr::new("--out-dir"), folder.as_os_str(), wasm.as_os_str()]))?;
-        let (bytes, compressed) = compress(&folder.join(format!("wgrad_{page}_bg.wasm")))?;
+        let (wasm, glue) = (folder.join(format!("wgrad_{page}_bg.wasm")), folder.join(format!("wgrad_{page}.js")));
+        let short = names::shorten(&fs::read(&wasm)?, &fs::read_to_string(&glue)?);
+        let (bytes, text) = short.ok_or("wasm-bindgen made something that is not understood here")?;
+        fs::write(&wasm, bytes)?;
+        fs::write(&glue, text)?;
+        let (bytes, compressed) = compress(&wasm)?;
         println!("{page}: {bytes} bytes of wasm, {compressed} to download");
     }
     for entry in fs::read_dir(Path::new(PACKAGE).join("site"))? {

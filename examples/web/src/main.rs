@@ -6,6 +6,7 @@
 //! digits page computes: tests hold the browser to it.
 
 mod build;
+mod names;
 mod serve;
 
 use std::path::PathBuf;

@@ -61,6 +61,8 @@ pub struct Gpu {
     limits: Limits,
     checked: AtomicBool,
     template_flops_min: AtomicU64,
+    /// Whether products share no workgroup memory.
+    alone: AtomicBool,
     health: Arc<Health>,
     pool: Pool,
     pipelines: Pipelines,
@@ -88,6 +90,7 @@ struct GpuDevice {
     /// Whether the templates passed their tests.
     tested: AtomicBool,
     /// The names of the templates with definitions that passed theirs.
+    #[cfg(not(target_arch = "wasm32"))]
     tried: Mutex<Vec<&'static str>>,
 }
 
@@ -153,6 +156,7 @@ impl Gpu {
             ours,
             checked: AtomicBool::new(false),
             template_flops_min: AtomicU64::new(limits.template_flops_min),
+            alone: AtomicBool::new(false),
             limits,
             health,
             pool: Pool::default(),
@@ -171,6 +175,7 @@ impl Gpu {
             programs: Cache::default(),
             checks: Checks::default(),
             tested: AtomicBool::new(false),
+            #[cfg(not(target_arch = "wasm32"))]
             tried: Mutex::default(),
         })))
     }
@@ -194,7 +199,20 @@ impl Gpu {
         Limits {
             memory_bytes_max: self.memory_limit().unwrap_or(u64::MAX),
             template_flops_min: self.template_flops_min.load(Ordering::Relaxed),
+            tiles: if self.alone.load(Ordering::Relaxed) { Tiles::APPLE } else { self.limits.tiles.clone() },
             ..self.limits.clone()
+        }
+    }
+
+    /// Has products do without workgroup memory.
+    pub(super) fn share_nothing(&self) {
+        self.alone.store(true, Ordering::Relaxed);
+    }
+
+    /// Forgets the programs of a device, whose limits have changed.
+    pub(super) fn forget_programs(device: &Device) {
+        if let Some((_, programs)) = Gpu::with_programs(device) {
+            programs.clear();
         }
     }
 
