@@ -59,18 +59,19 @@ fn run(device: &Device, roots: &[Tensor], trial: bool) -> Result<()> {
             if trial {
                 limits.template_flops_min = 0;
             }
-            let plan = crate::compile::compile(graph, &limits);
+            let mut plan = crate::compile::compile(graph, &limits);
+            if !trial && crate::device::selftest::test_now(device, &plan)? {
+                // What failed is not part of any plan from now on.
+                programs.clear();
+                limits = gpu.limits();
+                plan = crate::compile::compile(graph, &limits);
+            }
             fits(op, &plan, &limits)?;
             let shaders: Vec<_> =
                 plan.steps.iter().map(|step| crate::compile::wgsl::emit(&step.kernel, &limits)).collect();
             let fingerprint = plan.fingerprint();
             Ok((gpu.program(op, Arc::new(plan), &shaders)?, fingerprint))
         })?;
-        if !trial && crate::device::selftest::test_now(device, program.plan())? {
-            // What failed is not part of the next plan.
-            programs.clear();
-            return run(device, roots, trial);
-        }
         let leaves = program.plan().leaves.iter().map(|&n| match bindings.leaves.get(n) {
             Some(leaf) => gpu.leaf(op, leaf),
             None => Err(Error::new(ErrorKind::Device, op, "a leaf is missing")),

@@ -5,6 +5,8 @@ use wgrad::compile::compile;
 use wgrad::compile::graph::Graph;
 use wgrad::compile::kernel::Kind;
 use wgrad::compile::plan::{Limits, Target};
+#[cfg(feature = "gpu")]
+use wgrad::graph::op::{CustomCall, CustomShader, CustomSpec, Op, Template, Templated};
 use wgrad::prelude::*;
 
 use crate::compare::{Case, How, Tally, agree};
@@ -231,6 +233,38 @@ mod devices_of_their_own {
             let want: Vec<f64> = want.iter().flat_map(|x| x.to_vec::<f32>().unwrap()).map(f64::from).collect();
             let found: Vec<f64> = found.iter().map(|&x| f64::from(x)).collect();
             assert_close(&format!("{dims:?} {sees:?}"), &found, &want, 1e-4);
+        }
+    }
+}
+
+/// A kernel that computes `x * 2`, as it says, by a shader that does not.
+#[cfg(feature = "gpu")]
+fn doubled(x: &Tensor, template: &'static Template) -> Tensor {
+    let templated = Templated { template, constants: Vec::new(), groups: 1, flops: 8 };
+    let kernel = CustomSpec { name: template.name.into(), shader: CustomShader::Template(templated) };
+    let y = x * 2.0;
+    let call = CustomCall { kernel: kernel.into(), output: 0, results: [(*y.shape(), y.dtype())].into() };
+    Tensor::primitive(Op::Custom(call), &[&y, x], *y.shape(), y.dtype())
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn gpu_templates_that_fail_their_test_are_left_out() {
+    static WRONG: Template = Template { name: "wrong", text: WRONG_TEXT, trial: |device| trial(device, &WRONG) };
+    static BROKEN: Template = Template { name: "broken", text: "fn", trial: |device| trial(device, &BROKEN) };
+    const WRONG_TEXT: &str = "@group(0) @binding(1) var<storage, read> x: array<f32>;
+        @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+        @compute @workgroup_size(1) fn main() { for (var i = 0u; i < 3u; i++) { y[i] = x[i] * 3.0; } }";
+    fn trial(device: &Device, template: &'static Template) -> Vec<(Tensor, Vec<Tensor>)> {
+        let x = Tensor::new([1.0, 2.0, 3.0], device);
+        vec![(doubled(&x, template), vec![x])]
+    }
+    for template in [&WRONG, &BROKEN] {
+        let Some(device) = crate::devices::own_gpu() else { return };
+        wgrad::device::gpu::Gpu::of(&device).unwrap().set_template_flops_min(0);
+        let x = Tensor::new([4.0, 5.0, 6.0], &device);
+        for _ in 0..2 {
+            assert_eq!(doubled(&x, template).to_vec::<f32>().unwrap(), [8.0, 10.0, 12.0], "{}", template.name);
         }
     }
 }

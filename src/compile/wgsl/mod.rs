@@ -88,16 +88,10 @@ fn zero() -> u32 { return meta_.inf & 1u; }
             Number::Bool(b) => format!("const {name}: bool = {b};\n"),
         };
     }
+    text::write_source(&mut text, templated.template.text);
     // What could be vectors of four may be declared as such.
     bindings.iter_mut().filter(|b| b.size_bytes % 16 == 0).for_each(|b| b.element_bytes = 16);
-    Shader {
-        text: text + templated.template.text,
-        entry: "main".into(),
-        groups: templated.groups,
-        bindings,
-        unchecked: true,
-        ..Shader::default()
-    }
+    Shader { text, entry: "main".into(), groups: templated.groups, bindings, unchecked: true, ..Shader::default() }
 }
 
 /// Declares the buffers' windows and their load and store functions.

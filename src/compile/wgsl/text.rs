@@ -480,7 +480,7 @@ fn write_line(to: &mut String, indent: usize, line: &dyn fmt::Display) {
 }
 
 /// `source` with its blocks indented, which programs do not carry.
-fn write_source(to: &mut String, source: &str) {
+pub fn write_source(to: &mut String, source: &str) {
     let mut depth = 0usize;
     for line in source.lines() {
         let closes = usize::from(line.starts_with('}'));
