@@ -435,6 +435,14 @@ impl<'a> View<'a> {
 wide! {
     /// The words at `index`; 0 past the end.
     fn pick(words: &[u32], index: &[u32], out: &mut [u32]) {
+        let most = index.iter().fold(0, |most, &at| most.max(at));
+        if (most as usize) < words.len() {
+            for (out, &at) in out.iter_mut().zip(index) {
+                // SAFETY: no index is greater than `most`, which is inside.
+                *out = unsafe { *words.get_unchecked(at as usize) };
+            }
+            return;
+        }
         for (out, &at) in out.iter_mut().zip(index) {
             *out = words.get(at as usize).copied().unwrap_or(0);
         }
