@@ -1,5 +1,5 @@
-// y = softmax(SCALE q kᵀ + mask) v, and norms = ln of the sum that the weights of a query were divided by,
-// without ever storing the scores. A workgroup has 64 queries of one head and walks along the keys, 32 at a
+// y = softmax(SCALE q kᵀ + mask) v, and norms: of each query its greatest score, and ln of the sum that its
+// weights were divided by; without ever storing the scores. A workgroup has 64 queries of one head and walks along the keys, 32 at a
 // time: the greatest score so far and the sum of weights are kept, and what was gathered is scaled when a
 // greater score comes. The second pass over the keys that a stored softmax needs would cost more than that.
 // Each of 8 by 16 invocations has 4 queries and 4 keys, 8 apart, of the scores, and 4 columns of each 32 of
@@ -206,11 +206,12 @@ fn main(
     if (F > 8u) { store(scaled(y1, 1.0 / whole), o, i, 8u + local.x); }
     if (F > 16u) { store(scaled(y2, 1.0 / whole), o, i, 16u + local.x); }
     if (F > 24u) { store(scaled(y3, 1.0 / whole), o, i, 24u + local.x); }
-    let norm = select(greatest + log(whole), vec4<f32>(), none);
+    let most = select(greatest, vec4<f32>(), none);
+    let sums = log(whole);
     if (local.x > 0u) { return; }
-    let p = o * QUERIES + i;
-    if (i < QUERIES) { norms[p] = norm.x; }
-    if (i + 1u < QUERIES) { norms[p + 1u] = norm.y; }
-    if (i + 2u < QUERIES) { norms[p + 2u] = norm.z; }
-    if (i + 3u < QUERIES) { norms[p + 3u] = norm.w; }
+    let p = 2u * (o * QUERIES + i);
+    if (i < QUERIES) { norms[p] = most.x; norms[p + 1u] = sums.x; }
+    if (i + 1u < QUERIES) { norms[p + 2u] = most.y; norms[p + 3u] = sums.y; }
+    if (i + 2u < QUERIES) { norms[p + 4u] = most.z; norms[p + 5u] = sums.z; }
+    if (i + 3u < QUERIES) { norms[p + 6u] = most.w; norms[p + 7u] = sums.w; }
 }

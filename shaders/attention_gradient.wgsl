@@ -124,8 +124,9 @@ fn weighed(s: f32, d: f32, head: u32, i: u32, j: u32) -> vec2<f32> {
         if (bits == 0xff800000u) { return vec2<f32>(); }
         score += bitcast<f32>(bits);
     }
-    let weight = exp(score - norms[head * QUERIES + query]);
-    return vec2<f32>(weight, weight * (d - deltas[head * QUERIES + query]) * SCALE);
+    let p = head * QUERIES + query;
+    let weight = exp(score - norms[2u * p] - norms[2u * p + 1u]);
+    return vec2<f32>(weight, weight * (d - deltas[p]) * SCALE);
 }
 
 // The same of four other rows: two columns.

@@ -1,7 +1,8 @@
 //! Self-tests: a template of `shaders/` serves a device only after it computed there what its
 //! definition says. Small integers make every sum exact, so that one wrong bit shows.
 //!
-//! One that fails is not used: products then share no workgroup memory, and attention is its formula.
+//! One that fails is not used: products then share no workgroup memory, and attention is its formula;
+//! where no product works, that is an error.
 //! Natively a device is tested when its first plan needs a template, and a device with a folder
 //! remembers that it passed; in a browser it is tested before it is handed out.
 
@@ -38,52 +39,48 @@ fn products(tiles: &Tiles) -> Vec<[usize; 4]> {
 }
 
 impl Device {
-    /// Tries the hand-written shaders on this device, unless that was done before.
+    /// Tries the hand-written shaders of products on this device, unless that was done before.
     ///
     /// There is seldom a reason to call it: natively it happens when the first plan needs one, and
     /// in a browser before [`Device::gpu`] resolves. But a program that shares its own device with
     /// [`Device::from_wgpu`] in a browser awaits it once.
     pub async fn self_test(&self) -> Result<()> {
         match Gpu::of(self) {
-            Some(gpu) if !Gpu::is_tested(self) => {
-                if test(self, gpu).await? {
-                    Gpu::forget_programs(self);
-                }
-                Ok(())
-            }
+            Some(gpu) if !Gpu::is_tested(self) => test(self, gpu).await,
             _ => Ok(()),
         }
     }
 }
 
-/// Tries what `plan` runs in the middle of a realise; whether the device has other limits since.
+/// Tries what `plan` runs in the middle of a realise; what fails is not in the device's limits
+/// afterwards.
 #[cfg(not(target_arch = "wasm32"))]
-pub fn test_now(device: &Device, plan: &Plan) -> Result<bool> {
-    let (Some(gpu), Some(mut tried)) = (Gpu::of(device), Gpu::tried(device)) else { return Ok(false) };
-    let mut changed = false;
-    if !Gpu::is_tested(device) && plan.steps.iter().any(|step| matches!(step.kernel.kind, Kind::Dot(_))) {
-        changed = pollster::block_on(test(device, gpu))?;
+pub fn test_now(device: &Device, plan: &Plan) -> Result<()> {
+    let Some(gpu) = Gpu::of(device) else { return Ok(()) };
+    if plan.steps.iter().any(|step| matches!(step.kernel.kind, Kind::Dot(_))) {
+        pollster::block_on(device.self_test())?;
     }
     for step in &plan.steps {
         let Kind::Custom(spec) = &step.kernel.kind else { continue };
+        // Nothing is locked meanwhile: a test runs plans, and threads that wait for them may run others.
         if let CustomShader::Template(Templated { template, .. }) = &spec.shader
-            && !tried.contains(&template.name)
+            && !Gpu::is_tried(device, template.name)
         {
-            tried.push(template.name);
             if let Err(error) = try_template(device, gpu, template) {
                 refuted(error)?;
                 gpu.set_template_flops_min(u64::MAX);
-                changed = true;
+                Gpu::forget_programs(device);
             }
+            Gpu::set_tried(device, template.name);
         }
     }
-    Ok(changed)
+    Ok(())
 }
 
 /// A browser cannot hold up a realise, and its plans have no templates with definitions.
 #[cfg(target_arch = "wasm32")]
-pub fn test_now(_: &Device, _: &Plan) -> Result<bool> {
-    Ok(false)
+pub fn test_now(_: &Device, _: &Plan) -> Result<()> {
+    Ok(())
 }
 
 /// An error that says nothing of a shader's worth.
@@ -144,19 +141,19 @@ impl Trial {
     }
 }
 
-/// Tries the templates of products; whether the device does without workgroup memory since, because
-/// those that share it failed.
-async fn test(device: &Device, gpu: &Gpu) -> Result<bool> {
+/// Tries the templates of products; where those that share workgroup memory fail, the device does
+/// without it.
+async fn test(device: &Device, gpu: &Gpu) -> Result<()> {
     let mut outcome = products_work(device, gpu).await;
-    let changed = outcome.is_err() && gpu.limits().tiles.ladder().iter().any(|tile| tile.depth > 0);
-    if changed {
+    if outcome.is_err() && gpu.limits().tiles.ladder().iter().any(|tile| tile.depth > 0) {
         outcome.or_else(refuted)?;
         gpu.share_nothing();
+        Gpu::forget_programs(device);
         outcome = products_work(device, gpu).await;
     }
     outcome?;
     Gpu::set_tested(device);
-    Ok(changed)
+    Ok(())
 }
 
 async fn products_work(device: &Device, gpu: &Gpu) -> Result<()> {

@@ -211,7 +211,11 @@ fn walk(y: &Tensor, dy: &Tensor, targets: &[&Tensor], leaves: bool) -> Walk {
 fn fitted(dx: Tensor, x: &Tensor, node: &Tensor) -> Tensor {
     if dx.is_valid() && (dx.shape() != x.shape() || !dx.dtype().is_float()) {
         let fact = format!("a cotangent of {} {} is {} {}", x.dtype(), x.shape(), dx.dtype(), dx.shape());
-        let error = Error::new(ErrorKind::Gradient, node.0.op.name(), fact).at(node.0.at);
+        let word = match &node.0.op {
+            Op::Block(block) => block.0.name(),
+            op => op.name(),
+        };
+        let error = Error::new(ErrorKind::Gradient, word, fact).at(node.0.at);
         return Tensor::from_error(error, x.device());
     }
     dx.cast(x.dtype())

@@ -101,7 +101,7 @@ impl Tensor {
         let scores = q.to_shape(WORD, heads.queries).multiplied(WORD, &k.permute_to(WORD, &last)) * scale;
         let scores = scores.to_shape(WORD, heads.scores);
         let scores = scores.seen(&options);
-        let [weights, norms] = scores.attended(options.mask.is_some());
+        let [weights, greatest, sum] = scores.attended(options.mask.is_some());
         let weights = weights.cast(heads.dtype);
         let weights = match &options.dropout {
             Some((p, key)) => weights.dropped(WORD, *p, key),
@@ -109,7 +109,11 @@ impl Tensor {
         };
         let y = weights.to_shape(WORD, heads.grouped).multiplied(WORD, &v).to_shape(WORD, heads.result);
         match flash {
-            Some(flash) => flash.attention(&y, &norms, [&q, &k, &v], options.mask.as_ref()),
+            Some(flash) => {
+                // Apart, because their sum would lose the logarithm where scores are large.
+                let norms = Tensor::joined(WORD, &[&greatest, &sum.ln()], -1);
+                flash.attention(&y, &norms, [&q, &k, &v], options.mask.as_ref())
+            }
             None => y,
         }
     }
@@ -136,13 +140,13 @@ impl Tensor {
         x
     }
 
-    /// The softmax of scores `[.., l, s]` over the keys, and the logarithm of what it divides by; where
-    /// `masked`, a query may see no key.
+    /// The softmax of scores `[.., l, s]` over the keys, the greatest of them, and the sum that is
+    /// divided by; where `masked`, a query may see no key.
     #[track_caller]
-    fn attended(&self, masked: bool) -> [Tensor; 2] {
+    fn attended(&self, masked: bool) -> [Tensor; 3] {
         let keys = AxisSet::one(self.rank().saturating_sub(1));
         if self.numel() == 0 {
-            return [self.clone(), self.clone()];
+            return [self.clone(), self.clone(), self.clone()];
         }
         let mut greatest = self.detach().reduced(WORD, Reduction::Max, keys, true);
         if masked {
@@ -154,9 +158,7 @@ impl Tensor {
         if masked {
             sum = sum.eq(0.0).where_(1.0, &sum);
         }
-        let norms = greatest + sum.ln();
-        let each = norms.shape().without(AxisSet::one(self.rank().saturating_sub(1)));
-        [exp / sum, norms.to_shape(WORD, each)]
+        [exp / &sum, greatest, sum]
     }
 }
 

@@ -72,6 +72,7 @@ impl Flash {
             && fits(*f)
             && *queries >= QUERIES_MIN
             && *keys > 0
+            && outer > 0
             && shared > 0;
         let (causal, group) = (options.causal, outer.checked_div(shared)?);
         serves.then_some(Flash { outer, group, queries: *queries, keys: *keys, e: *e, f: *f, scale, causal, mask })

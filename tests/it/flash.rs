@@ -34,6 +34,8 @@ enum Sees {
     Both(&'static [usize]),
     /// Numbers of this shape that are added, and -inf.
     Numbers(&'static [usize]),
+    /// Numbers, and -1e9 for all keys of the first query, which is 0.
+    Low(&'static [usize]),
 }
 
 const fn heads(heads: &'static [usize], shared: &'static [usize], [l, s, e, f]: [usize; 4]) -> Dims {
@@ -50,6 +52,7 @@ const CASES: &[(Dims, Sees)] = &[
     (heads(&[2, 2], &[2, 1], [70, 33, 8, 68]), Sees::Bools(&[2, 1, 70, 33])),
     (heads(&[2, 2], &[2, 2], [33, 40, 8, 8]), Sees::Both(&[40])),
     (heads(&[2], &[2], [33, 40, 8, 8]), Sees::Numbers(&[2, 1, 40])),
+    (heads(&[2], &[2], [33, 40, 8, 8]), Sees::Low(&[33, 40])),
 ];
 
 /// Shapes that the kernels leave to products.
@@ -108,8 +111,16 @@ fn case(dims: Dims, sees: Sees, device: &Device) -> Case {
             let x = leaves.last().unwrap();
             plain.mask(&x.gt(1.0).where_(f64::NEG_INFINITY, x))
         }
+        Sees::Low(shape) => {
+            leaves.push(numbers(shape));
+            plain.mask(&rows.eq(0).where_(-1e9, leaves.last().unwrap()))
+        }
     };
-    let y = q.scaled_dot_product_attention(&k, &v, options);
+    let asks = match sees {
+        Sees::Low(_) => rows.eq(0).where_(0.0, &q),
+        _ => q.clone(),
+    };
+    let y = asks.scaled_dot_product_attention(&k, &v, options);
     let mut targets = vec![&q, &k, &v];
     if let Sees::Numbers(_) = sees {
         targets.extend(leaves.last());

@@ -89,7 +89,7 @@ struct GpuDevice {
     checks: Checks,
     /// Whether the templates passed their tests.
     tested: AtomicBool,
-    /// The names of the templates with definitions that passed theirs.
+    /// The names of the templates with definitions that were tried.
     #[cfg(not(target_arch = "wasm32"))]
     tried: Mutex<Vec<&'static str>>,
 }
@@ -126,10 +126,18 @@ impl Gpu {
         }
     }
 
-    /// The names of the templates with definitions that passed their tests on a device.
+    /// Whether a template with a definition was tried on a device.
     #[cfg(not(target_arch = "wasm32"))]
-    pub(super) fn tried(device: &Device) -> Option<MutexGuard<'_, Vec<&'static str>>> {
-        device.0.as_any().downcast_ref::<GpuDevice>().map(|handle| lock(&handle.tried))
+    pub(super) fn is_tried(device: &Device, name: &str) -> bool {
+        device.0.as_any().downcast_ref::<GpuDevice>().is_some_and(|handle| lock(&handle.tried).contains(&name))
+    }
+
+    /// Notes that it was.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn set_tried(device: &Device, name: &'static str) {
+        if let Some(handle) = device.0.as_any().downcast_ref::<GpuDevice>() {
+            lock(&handle.tried).push(name);
+        }
     }
 
     /// Whether plans of a device are checked, and what came of it.
