@@ -1,7 +1,8 @@
 // y[o, i, j] = sum over k of lhs(o, i, k) * rhs(o, k, j).
 // An invocation keeps a tile of 8 rows and 8 columns in registers and walks along k: 16 loads feed
 // 64 multiplications, and no workgroup memory or barrier is needed. On Mesa's lavapipe 25.0.7 this
-// is 20 times the textbook shared-memory tile (2026-11); on GPUs the cache serves the neighbours.
+// is 20 times the textbook shared-memory tile (2026-11); on GPUs whose cache serves the neighbours it
+// serves, too.
 // The host replaces the parameters: sizes, loaders of four rows and of four columns that give 0 past
 // an edge, and stores that ignore what is past one: of four columns of the product and, where wanted,
 // of the sums over k of four rows of the left operand or four columns of the right one. `i` and `j` of

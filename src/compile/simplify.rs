@@ -1,8 +1,8 @@
 //! Simplify: rebuilds the graph node by node through one smart constructor.
 //!
 //! The constructor merges equal nodes, folds constants, drops what changes nothing and rewrites
-//! what no kernel computes directly. Every rule keeps the result's bits on ordinary numbers and
-//! the documented treatment of NaN, infinities and -0.
+//! what no kernel computes directly. Every rule keeps the documented treatment of NaN, infinities and
+//! -0, and the result's bits on ordinary numbers, but for sums that a shape or a device has cut in parts.
 
 mod contraction;
 

@@ -26,8 +26,8 @@ use crate::graph::tensor::Tensor;
 /// Batch, rows, columns and depth of products too narrow for tiles.
 const NARROW: [[usize; 4]; 2] = [[1, 1, 7, 130], [1, 65, 5, 3]];
 
-/// The products that are tried: narrow ones, and for each tile of the device one that takes it, with
-/// edges that are whole fours and some that are not.
+/// The products that are tried: narrow ones, and for each tile of the device two that take it, with
+/// edges that are whole fours and some that are not; every other one is of turned operands.
 fn products(tiles: &Tiles) -> Vec<[usize; 4]> {
     let batch = tiles.busy().div_ceil(4);
     let mut all = NARROW.to_vec();
@@ -130,14 +130,20 @@ struct Trial {
 }
 
 impl Trial {
-    fn new(device: &Device, [batch, m, n, k]: [usize; 4]) -> Trial {
+    /// Rows times columns; `turned`, both lie in memory with their axes exchanged.
+    fn new(device: &Device, [batch, m, n, k]: [usize; 4], turned: bool) -> Trial {
         let small = |i: usize| (i * 7 % 11) as f32 - 5.0;
         let lhs: Vec<f32> = (0..batch * m * k).map(small).collect();
         let rhs: Vec<f32> = (0..k * n).map(|i| small(i + 3)).collect();
-        let rows = Tensor::from_slice(&lhs, [batch, m, k], device);
-        let columns = Tensor::from_slice(&rhs, [1, k, n], device).expand([batch, k, n]);
-        let sum = |at: usize| (0..k).map(|l| lhs[at / n * k + l] * rhs[l * n + at % n]).sum();
-        Trial { y: rows.matmul(&columns), depth: k, want: (0..batch * m * n).map(sum).collect() }
+        let laid = |numbers: &[f32], batch, [rows, columns]: [usize; 2]| match turned {
+            true => Tensor::from_slice(numbers, [batch, columns, rows], device).transpose(1, 2),
+            false => Tensor::from_slice(numbers, [batch, rows, columns], device),
+        };
+        let y = laid(&lhs, batch, [m, k]).matmul(&laid(&rhs, 1, [k, n]).expand([batch, k, n]));
+        let left = |row: usize, l: usize| if turned { row / m * m * k + l * m + row % m } else { row * k + l };
+        let right = |l: usize, j: usize| if turned { j * k + l } else { l * n + j };
+        let sum = |at: usize| (0..k).map(|l| lhs[left(at / n, l)] * rhs[right(l, at % n)]).sum();
+        Trial { y, depth: k, want: (0..batch * m * n).map(sum).collect() }
     }
 }
 
@@ -158,7 +164,8 @@ async fn test(device: &Device, gpu: &Gpu) -> Result<()> {
 
 async fn products_work(device: &Device, gpu: &Gpu) -> Result<()> {
     let limits = gpu.limits();
-    let trials: Vec<Trial> = products(&limits.tiles).into_iter().map(|dims| Trial::new(device, dims)).collect();
+    let dims = products(&limits.tiles).into_iter().enumerate();
+    let trials: Vec<Trial> = dims.map(|(k, dims)| Trial::new(device, dims, k % 2 == 1)).collect();
     let roots: Vec<Tensor> = trials.iter().map(|trial| trial.y.clone()).collect();
     let texts = texts(&roots, &limits, gpu.is_checked());
     if !gpu.remembers(&texts) {
