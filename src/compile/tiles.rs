@@ -65,8 +65,6 @@ pub struct Tiles {
     ladder: &'static [Tile],
     /// Workgroups that keep the device busy.
     busy: usize,
-    /// What was found to be faster for products of one shape, in order of the shape.
-    tuned: Vec<([usize; 4], Tile)>,
 }
 
 impl Tiles {
@@ -82,7 +80,7 @@ impl Tiles {
     pub const SOFTWARE: Tiles = Tiles::new(&[alone(8, 1)], 1);
 
     const fn new(ladder: &'static [Tile], busy: usize) -> Tiles {
-        Tiles { ladder, busy, tuned: Vec::new() }
+        Tiles { ladder, busy }
     }
 
     /// Those that suit a device of which only its kind is known.
@@ -100,16 +98,7 @@ impl Tiles {
 
     /// These with one tile only.
     pub fn only(&self, tile: &'static Tile) -> Tiles {
-        Tiles { ladder: std::slice::from_ref(tile), tuned: Vec::new(), ..*self }
-    }
-
-    /// These with `tile` for products of `[batch, m, n, k]`.
-    pub fn tuned(mut self, dims: [usize; 4], tile: Tile) -> Tiles {
-        match self.tuned.binary_search_by_key(&dims, |(dims, _)| *dims) {
-            Ok(at) => self.tuned[at].1 = tile,
-            Err(at) => self.tuned.insert(at, (dims, tile)),
-        }
-        self
+        Tiles { ladder: std::slice::from_ref(tile), ..*self }
     }
 
     /// Workgroups that keep the device busy.
@@ -124,10 +113,6 @@ impl Tiles {
 
     /// The tile of a product: the largest one that leaves no part of the device idle.
     pub fn tile(&self, d: &Dot) -> Tile {
-        let dims = [d.batch, d.m, d.n, d.k];
-        if let Ok(at) = self.tuned.binary_search_by_key(&dims, |(dims, _)| *dims) {
-            return self.tuned[at].1;
-        }
         let busy = |tile: &&Tile| tile.groups([d.batch, d.m, d.n]) >= self.busy;
         self.ladder.iter().find(busy).copied().unwrap_or_else(|| self.smallest())
     }
