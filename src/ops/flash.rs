@@ -78,8 +78,8 @@ impl Flash {
         serves.then_some(Flash { outer, group, queries: *queries, keys: *keys, e: *e, f: *f, scale, causal, mask })
     }
 
-    /// `y`, the definition of attention, as a kernel computes it; of each query `norms` is the
-    /// logarithm of the sum that its weights are divided by.
+    /// `y`, the definition of attention, as a kernel computes it; `norms` has of each query its
+    /// greatest score and the logarithm of the sum that its weights are divided by.
     #[track_caller]
     pub(super) fn attention(
         &self,
