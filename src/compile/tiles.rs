@@ -14,10 +14,9 @@ pub struct Tile {
     pub height: u32,
     /// Results of an invocation along the columns, 4 or 8.
     pub across: u32,
-    /// Results of an invocation along the rows, 4 or 8.
+    /// Results of an invocation along the rows: 4 or 8, or 16 where a subgroup passes operands around.
     pub down: u32,
-    /// Steps of the contraction that lie in workgroup memory at once; 0 where every invocation loads
-    /// for itself, 8 by 8 results.
+    /// Steps of the contraction that lie in workgroup memory at once; 0 where there are none.
     pub depth: u32,
 }
 
@@ -42,6 +41,16 @@ impl Tile {
         self.width * self.height
     }
 
+    /// Whether every invocation loads for itself.
+    pub fn is_alone(&self) -> bool {
+        self.depth == 0 && !self.is_passed_around()
+    }
+
+    /// Whether a workgroup is a subgroup that passes operands around.
+    pub fn is_passed_around(&self) -> bool {
+        self.down == 16
+    }
+
     /// Bytes of workgroup memory.
     pub fn bytes(&self) -> u32 {
         4 * self.depth * (self.rows() + self.columns()) as u32
@@ -51,6 +60,11 @@ impl Tile {
 /// 8 by 8 results an invocation, from memory.
 const fn alone(width: u32, height: u32) -> Tile {
     Tile { width, height, across: 8, down: 8, depth: 0 }
+}
+
+/// A subgroup of `width` invocations that pass around what each of them loads of the rows.
+const fn passed(width: u32) -> Tile {
+    Tile { width, height: 1, across: 4, down: 16, depth: 0 }
 }
 
 /// `n` by `n` invocations of `each` by `each` results, from workgroup memory.
@@ -78,6 +92,10 @@ impl Tiles {
     pub const APPLE: Tiles = Tiles::new(&[alone(8, 8)], 32);
     /// Where a processor stands in for a GPU, barriers are dear, and an invocation is a lane of eight.
     pub const SOFTWARE: Tiles = Tiles::new(&[alone(8, 1)], 1);
+    /// The same, where subgroups are the processor's vectors of eight.
+    pub const VECTORS: Tiles = Tiles::new(&[passed(8)], 1);
+    /// The same, of four.
+    pub const SHORT_VECTORS: Tiles = Tiles::new(&[passed(4)], 1);
 
     const fn new(ladder: &'static [Tile], busy: usize) -> Tiles {
         Tiles { ladder, busy }

@@ -1,8 +1,8 @@
 //! Self-tests: a template of `shaders/` serves a device only after it computed there what its
 //! definition says. Small integers make every sum exact, so that one wrong bit shows.
 //!
-//! One that fails is not used: products then share no workgroup memory, and attention is its formula;
-//! where no product works, that is an error.
+//! One that fails is not used: invocations then share nothing of a product's operands, and attention is
+//! its formula; where no product works, that is an error.
 //! Natively a device is tested when its first plan needs a template, and a device with a folder
 //! remembers that it passed; in a browser it is tested before it is handed out.
 
@@ -147,11 +147,11 @@ impl Trial {
     }
 }
 
-/// Tries the templates of products; where those that share workgroup memory fail, the device does
-/// without it.
+/// Tries the templates of products; where those whose invocations share what they load fail, the
+/// device does without them.
 async fn test(device: &Device, gpu: &Gpu) -> Result<()> {
     let mut outcome = products_work(device, gpu).await;
-    if outcome.is_err() && gpu.limits().tiles.ladder().iter().any(|tile| tile.depth > 0) {
+    if outcome.is_err() && gpu.limits().tiles.ladder().iter().any(|tile| !tile.is_alone()) {
         outcome.or_else(refuted)?;
         gpu.share_nothing();
         Gpu::forget_programs(device);

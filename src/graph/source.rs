@@ -18,6 +18,14 @@ macro_rules! source {
 }
 pub(crate) use source;
 
+/// The text of a file of `shaders/` that no page can run, and so need not carry.
+macro_rules! native_source {
+    ($name:literal) => {
+        if cfg!(target_arch = "wasm32") { "" } else { $crate::graph::source::source!($name) }
+    };
+}
+pub(crate) use native_source;
+
 /// The first `N` bytes of what is kept of `file`, and how many there are.
 pub const fn keep<const N: usize>(file: &[u8]) -> ([u8; N], usize) {
     let (mut kept, mut n) = ([0; N], 0);

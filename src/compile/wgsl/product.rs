@@ -3,10 +3,9 @@
 use crate::compile::index::{Atom, Lin, Var};
 use crate::compile::kernel::{Dot, Expr, ExprId, I, J, K, Kernel, Store};
 use crate::compile::plan::Limits;
-use crate::compile::tiles::Tile;
 use crate::compile::wgsl::four::{View, moved};
 use crate::compile::wgsl::loops::{store_word, store_words};
-use crate::compile::wgsl::source::source;
+use crate::compile::wgsl::source::{native_source, source};
 use crate::compile::wgsl::text::{Text, reachable, wgsl_type};
 
 /// Rows and columns from which on a product is computed in tiles.
@@ -28,7 +27,9 @@ pub fn dot(text: &mut Text<'_>, d: &Dot, limits: &Limits) -> u64 {
     numbers.push(("WIDTH", tile.map_or(NARROW_GROUP as u32, |tile| tile.width)));
     let mut flags = Vec::new();
     if let Some(tile) = tile {
-        numbers.push(("HEIGHT", tile.height));
+        if !tile.is_passed_around() {
+            numbers.push(("HEIGHT", tile.height));
+        }
         if tile.depth > 0 {
             numbers.push(("DEPTH", tile.depth));
             flags = vec![("TALL", tile.down == 8), ("WIDE", tile.across == 8)];
@@ -45,7 +46,7 @@ pub fn dot(text: &mut Text<'_>, d: &Dot, limits: &Limits) -> u64 {
     // What lies past an edge is asked for where a tile does not end with it.
     let edges = tile.map_or([None; 2], |tile| {
         // An invocation alone does nothing where all it had were past an edge.
-        let sizes = if tile.depth == 0 { [8; 2] } else { [tile.rows(), tile.columns()] };
+        let sizes = if tile.is_alone() { [8; 2] } else { [tile.rows(), tile.columns()] };
         [(d.m, sizes[0]), (d.n, sizes[1])].map(|(n, size)| (!n.is_multiple_of(size)).then_some(n))
     });
     operand(text, "lhs", ["i", "k"], d.lhs, rows, (tile.is_some(), t, edges[0]));
@@ -57,7 +58,8 @@ pub fn dot(text: &mut Text<'_>, d: &Dot, limits: &Limits) -> u64 {
         sum_store(text, "columns", d.sums[1].as_ref(), (J, d.n), t);
     }
     let template = match tile {
-        Some(Tile { depth: 0, .. }) => source!("matmul"),
+        Some(tile) if tile.is_passed_around() => native_source!("lanes"),
+        Some(tile) if tile.is_alone() => source!("matmul"),
         Some(_) => source!("tiles"),
         None => source!("matvec"),
     };

@@ -60,7 +60,7 @@ async fn open(options: &GpuOptions) -> Result<Device> {
         };
         return Err(Error::new(ErrorKind::Device, "gpu", fact));
     };
-    let optional = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
+    let optional = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE | wgpu::Features::SUBGROUP;
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("wgrad"),
         required_features: adapter.features() & optional,

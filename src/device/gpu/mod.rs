@@ -61,7 +61,7 @@ pub struct Gpu {
     limits: Limits,
     checked: AtomicBool,
     template_flops_min: AtomicU64,
-    /// Whether products share no workgroup memory.
+    /// Whether invocations of products share nothing.
     alone: AtomicBool,
     health: Arc<Health>,
     pool: Pool,
@@ -150,7 +150,7 @@ impl Gpu {
         enough(&device.limits())?;
         let info = device.adapter_info();
         let pace = Pace::of(info.device_type);
-        let limits = limits(&device.limits(), &info);
+        let limits = limits(&device, &info);
         let health = Arc::new(Health::default());
         if ours {
             health.listen(&device);
@@ -207,12 +207,16 @@ impl Gpu {
         Limits {
             memory_bytes_max: self.memory_limit().unwrap_or(u64::MAX),
             template_flops_min: self.template_flops_min.load(Ordering::Relaxed),
-            tiles: if self.alone.load(Ordering::Relaxed) { Tiles::APPLE } else { self.limits.tiles.clone() },
+            tiles: match self.limits.target {
+                _ if !self.alone.load(Ordering::Relaxed) => self.limits.tiles.clone(),
+                Target::SoftwareGpu => Tiles::SOFTWARE,
+                Target::Gpu | Target::Cpu => Tiles::APPLE,
+            },
             ..self.limits.clone()
         }
     }
 
-    /// Has products do without workgroup memory.
+    /// Has invocations of products load for themselves.
     pub(super) fn share_nothing(&self) {
         self.alone.store(true, Ordering::Relaxed);
     }
@@ -437,7 +441,8 @@ fn enough(limits: &wgpu::Limits) -> Result<()> {
 }
 
 /// The limits of a device as plans know them.
-fn limits(wgpu: &wgpu::Limits, info: &wgpu::AdapterInfo) -> Limits {
+fn limits(device: &wgpu::Device, info: &wgpu::AdapterInfo) -> Limits {
+    let wgpu = device.limits();
     // Windows of a buffer start at multiples of 256, and no array may end inside a word.
     let whole = |bytes: u64| bytes & !255;
     // A first pass ranks each position against its whole block.
@@ -459,7 +464,7 @@ fn limits(wgpu: &wgpu::Limits, info: &wgpu::AdapterInfo) -> Limits {
         invocations_max: wgpu.max_compute_invocations_per_workgroup.min(wgpu.max_compute_workgroup_size_x),
         workgroup_bytes_max: wgpu.max_compute_workgroup_storage_size,
         groups_max: wgpu.max_compute_workgroups_per_dimension,
-        tiles: tiles(info),
+        tiles: tiles(info, device.features()),
         sort_block,
         template_flops_min,
         memory_bytes_max: u64::MAX,
@@ -467,11 +472,17 @@ fn limits(wgpu: &wgpu::Limits, info: &wgpu::AdapterInfo) -> Limits {
 }
 
 /// The vendor table: how products are cut on a device.
-fn tiles(info: &wgpu::AdapterInfo) -> Tiles {
+fn tiles(info: &wgpu::AdapterInfo, features: wgpu::Features) -> Tiles {
     const INTEL: u32 = 0x8086;
     let name = info.name.to_ascii_lowercase();
+    let subgroup =
+        features.contains(wgpu::Features::SUBGROUP).then_some([info.subgroup_min_size, info.subgroup_max_size]);
     match info.device_type {
-        wgpu::DeviceType::Cpu => Tiles::SOFTWARE,
+        wgpu::DeviceType::Cpu => match subgroup {
+            Some([8, 8]) => Tiles::VECTORS,
+            Some([4, 4]) => Tiles::SHORT_VECTORS,
+            _ => Tiles::SOFTWARE,
+        },
         // Metal has no numbers for vendors.
         _ if name.contains("apple") => Tiles::APPLE,
         _ if info.vendor == INTEL || name.contains("intel") => Tiles::INTEL,
