@@ -3,7 +3,8 @@
 //! Their meaning is the formula of `attention` and its derivative, which run wherever no template is
 //! worth it: the kernels are built around them, and a plan leaves out the one or the other. Keys and
 //! values, and queries and what flows back to the result, are bound side by side as one tensor each,
-//! so that 7 bindings suffice.
+//! so that 7 bindings suffice. Kernels compute in `f32`: halves are widened where they are put side by
+//! side, and what comes out is rounded where it is used.
 
 use std::sync::Arc;
 
@@ -62,8 +63,7 @@ impl Flash {
             Some(mask) => Some(Mask::new(mask, &heads.scores)?),
             None => None,
         };
-        let serves = heads.dtype == DType::F32
-            && options.dropout.is_none()
+        let serves = options.dropout.is_none()
             && (scale as f32).is_finite()
             && batch == v_batch
             && heads.queries.dims().get(..batch.len()) == Some(batch)
@@ -88,17 +88,17 @@ impl Flash {
         [q, k, v]: [&Tensor; 3],
         mask: Option<&Tensor>,
     ) -> Tensor {
-        let kv = Tensor::joined(WORD, &[k, v], -1);
+        let (queries, kv) = (q.wide(), Tensor::joined(WORD, &[&k.wide(), &v.wide()], -1));
         let numbers = match mask {
             Some(mask) if mask.dtype() == DType::Bool => mask.where_(0.0, f64::NEG_INFINITY).wide(),
             Some(mask) => mask.wide(),
             // Something has to be bound.
-            None => q.clone(),
+            None => queries.clone(),
         };
         let columns = self.e.saturating_add(self.f);
         let call = self.call(&FORWARD, false, [y, norms].map(Tensor::shape), columns);
-        let inputs = [q, &kv, &numbers];
-        let (y, norms) = (y.custom(call(0), &inputs), norms.custom(call(1), &inputs));
+        let inputs = [&queries, &kv, &numbers];
+        let (y, norms) = (y.wide().custom(call(0), &inputs).cast(y.dtype()), norms.custom(call(1), &inputs));
         // The numbers of a mask may have a gradient, too.
         let operands = [q, k, v, mask.unwrap_or(&numbers), &kv, &numbers, &norms];
         y.block(WORD, Block(Arc::new(self.clone())), &operands)
@@ -162,8 +162,9 @@ impl Gradient for Flash {
         definition: &dyn Fn() -> Vec<Option<Tensor>>,
     ) -> Vec<Option<Tensor>> {
         let [q, k, v, _, kv, numbers, norms] = src else { return Vec::new() };
-        let queries = Tensor::joined(WORD, &[q, dy], -1);
-        let deltas = (y * dy).reduced(WORD, Reduction::Sum, AxisSet::one(y.rank().saturating_sub(1)), false);
+        let (q, dy) = (q.wide(), dy.wide());
+        let queries = Tensor::joined(WORD, &[&q, &dy], -1);
+        let deltas = (y.wide() * &dy).reduced(WORD, Reduction::Sum, AxisSet::one(y.rank().saturating_sub(1)), false);
         let numbers = if self.mask.is_some() { numbers } else { norms };
         // The queries' pass has no second result.
         let nothing = Shape::new(&[4]).unwrap_or(Shape::SCALAR);
@@ -176,7 +177,8 @@ impl Gradient for Flash {
                 0 => (by_queries(0), &queries, kv),
                 _ => (by_keys(n - 1), kv, &queries),
             };
-            *dx = dx.take().map(|dx| dx.custom(call, &[own, other, numbers, norms, &deltas]));
+            let inputs = [own, other, numbers, norms, &deltas];
+            *dx = dx.take().map(|dx| dx.wide().custom(call, &inputs).cast(dx.dtype()));
         }
         // What else is there only feeds the kernels, and may be one of the others once more.
         dxs.iter_mut().skip(if self.mask.is_some() { 4 } else { 3 }).for_each(|dx| *dx = None);

@@ -80,6 +80,11 @@ fn compiles(device: &Device) -> bool {
 
 /// The result and its derivatives.
 fn case(dims: Dims, sees: Sees, device: &Device) -> Case {
+    case_of(DType::F32, dims, sees, device)
+}
+
+/// The same of queries, keys and values of `dtype`.
+fn case_of(dtype: DType, dims: Dims, sees: Sees, device: &Device) -> Case {
     let mut rng = Rng::new(7);
     let mut random = |outer: &[usize], n: usize, m: usize| {
         rng.tensor(&[outer, &[n, m]].concat(), -1.5..1.5).to_device(device).tracked()
@@ -120,7 +125,8 @@ fn case(dims: Dims, sees: Sees, device: &Device) -> Case {
         Sees::Low(_) => rows.eq(0).where_(0.0, &q),
         _ => q.clone(),
     };
-    let y = asks.scaled_dot_product_attention(&k, &v, options);
+    let y = asks.cast(dtype).scaled_dot_product_attention(&k.cast(dtype), &v.cast(dtype), options);
+    assert_eq!(y.dtype(), dtype);
     let mut targets = vec![&q, &k, &v];
     if let Sees::Numbers(_) = sees {
         targets.extend(leaves.last());
@@ -160,8 +166,28 @@ fn one_launch_forward_and_two_backward() {
     let key = Tensor::key(1, x.device());
     let y = x.scaled_dot_product_attention(&x, &x, AttentionOptions::default().dropout(0.5, &key));
     assert_eq!(launches(&[y]), [0, 0]);
-    let half = x.cast(DType::F16);
-    assert_eq!(launches(&[half.scaled_dot_product_attention(&half, &half, AttentionOptions::default())]), [0, 0]);
+}
+
+#[test]
+fn halves_take_the_same_launches() {
+    for dtype in [DType::F16, DType::BF16] {
+        for &(dims, sees) in CASES {
+            let roots = case_of(dtype, dims, sees, &Device::cpu()).roots;
+            assert_eq!(launches(&roots), [1, 2], "{dtype} {dims:?} {sees:?}");
+        }
+    }
+    let (devices, _turn) = devices_for_faults();
+    for device in devices.into_iter().filter(compiles) {
+        let how = How::Foreign(device, limits().into());
+        let mut tally = Tally::default();
+        for (dtype, (dims, sees)) in
+            [DType::F16, DType::BF16].into_iter().flat_map(|dtype| CASES[4..].iter().map(move |&case| (dtype, case)))
+        {
+            let what = format!("{dtype} {dims:?} {sees:?}");
+            tally.add(agree(&what, &how, &|device| case_of(dtype, dims, sees, device)));
+        }
+        tally.check();
+    }
 }
 
 #[test]
