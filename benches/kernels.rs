@@ -1,4 +1,5 @@
-//! Kernels one by one, on every device there is: products, convolutions, maps, rows and columns.
+//! Kernels one by one, on every device there is: products, convolutions, maps, rows and columns, scans,
+//! sorts and the gradient of an embedding.
 //!
 //! `cargo bench --bench kernels [-- NAME]`; software Vulkan counts as a device.
 
@@ -20,10 +21,14 @@ fn cases(device: &Device) -> Vec<Case> {
     let (square, tall) = (random(&[512, 512]), random(&[4096, 256]));
     let (images, filters) = (random(&[16, 32, 32, 32]), random(&[64, 32, 3, 3]));
     let (rows, long) = (random(&[4096, 1024]), random(&[1 << 22]));
+    let (line, table, dy) = (random(&[1 << 20]), random(&[256, 128]).tracked(), random(&[1024, 128]));
+    let ids = (Tensor::uniform([8, 128], &key) * 256.0).cast(DType::I32);
+    ids.realize().expect("numbers");
     let turned = (square.clone(), square.transpose(0, 1));
     let options = ConvOptions::default().padding(1);
     let case = |name, work, f: Box<dyn Fn() -> Tensor>| (name, work, f);
     let (x, r) = (square.clone(), rows.clone());
+    let (summed, sorted) = (line.clone(), line);
     let shared = move |f: fn(&Tensor) -> Tensor| -> Box<dyn Fn() -> Tensor> {
         let r = r.clone();
         Box::new(move || f(&r))
@@ -43,6 +48,14 @@ fn cases(device: &Device) -> Vec<Case> {
         case("sum of rows", 1 << 22, shared(|x| x.sum(1))),
         case("sum of columns", 1 << 22, shared(|x| x.sum(0))),
         case("sum of all", 1 << 22, shared(|x| x.sum(..))),
+        case("cumsum 1M one line", 1 << 20, Box::new(move || summed.cumsum(0))),
+        case("cumsum 4096x1024 rows", 1 << 22, shared(|x| x.cumsum(1))),
+        case("sort 1M", 1 << 20, Box::new(move || sorted.sort(0, false).0)),
+        case(
+            "embedding gradient",
+            1 << 17,
+            Box::new(move || table.embedding(&ids).vjp(&dy.reshape([8, 128, 128]), &[&table]).remove(0)),
+        ),
     ]
 }
 

@@ -216,7 +216,7 @@ pub struct Scatter {
     pub lines: usize,
     /// Extent of [`I`]: elements of the axis written into.
     pub axis: usize,
-    /// Extent of [`J`]: updates of a line.
+    /// Extent of [`J`] and [`K`]: updates of a line.
     pub updates: usize,
     /// Whether updates replace or add.
     pub mode: ScatterMode,
@@ -226,6 +226,9 @@ pub struct Scatter {
     pub index: ExprId,
     /// Over `O, J`.
     pub value: ExprId,
+    /// Over `O, K`, where the indices of a line were sorted: which update is number `k` in their
+    /// stable order. Every element can then be computed by itself.
+    pub order: Option<ExprId>,
     /// The buffer written, [`Access::ReadWrite`], of a 32-bit dtype.
     pub out: usize,
     /// The element of `out` at `O, I`.

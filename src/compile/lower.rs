@@ -6,7 +6,7 @@
 use crate::compile::express::{Express, SCALARS};
 use crate::compile::graph::{Graph, Id};
 use crate::compile::index::{Lin, flatten, unflatten};
-use crate::compile::kernel::{self, Access, Expr, FaultSite, FoldKind, I, J, Kernel, Kind, O, Reduce, Store};
+use crate::compile::kernel::{self, Access, Expr, FaultSite, FoldKind, I, J, K, Kernel, Kind, O, Reduce, Store};
 use crate::compile::plan::Limits;
 use crate::compile::schedule::{Cluster, Schedule, Space, is_reduction, part_values};
 use crate::dtype::DType;
@@ -204,6 +204,8 @@ fn solo(
             let from = line(*axis, Lin::var(J, updates));
             let index = e.value(node.src[1], &from, None);
             let value = e.value(node.src[2], &from, None);
+            let sorted = line(*axis, Lin::var(K, updates));
+            let order = node.src.get(3).map(|&order| e.value(order, &sorted, None));
             let (out, offset) = place(&mut e, graph, schedule, id, Access::ReadWrite);
             let scatter = kernel::Scatter {
                 lines: node.shape.numel() / n,
@@ -213,6 +215,7 @@ fn solo(
                 base,
                 index,
                 value,
+                order,
                 out,
                 out_index: flatten(dims, &at).offset(offset),
             };

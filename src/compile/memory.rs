@@ -111,7 +111,7 @@ fn cost(kernel: &Kernel) -> (u64, u64) {
     let (elements, each) = match &kernel.kind {
         Kind::Loop(l) => ([l.outer, l.inner, 1], operations + l.reduces.len() as u64),
         Kind::Dot(d) => ([d.batch, d.m, d.n], 2 * d.k as u64 + operations),
-        Kind::Scatter(s) => ([s.lines, s.updates, 1], operations + 1),
+        Kind::Scatter(s) => ([s.lines, s.axis + s.updates, 1], operations + 1),
         Kind::Scan(s) => ([s.lines, s.n, 1], operations + 1),
         Kind::Custom(spec) => match &spec.shader {
             CustomShader::Template(templated) => ([1; 3], templated.flops),

@@ -122,9 +122,11 @@ fn extreme_of(graph: &Graph, id: Id) -> Option<Id> {
     };
     let extreme = |op: &Op| matches!(op, Op::Reduce(kind, _) | Op::Scan(kind, _) if matches!(kind, Reduction::Max | Reduction::Min));
     let (x, z) = (shown(node.src[0], &moves), shown(node.src[1], &moves));
+    let joins = |op: &Op| matches!(op, Op::Scalar(Scalar::Maximum | Scalar::Minimum));
     [(x, z), (z, x)].into_iter().find_map(|(x, y)| {
-        // A long reduction was padded and cut in two.
-        let of = shown(y, &|op| extreme(op) || moves(op) || matches!(op, Op::Pad(_)));
+        // A long reduction was padded and cut in two, a long scan into blocks that were joined again.
+        let of = shown(y, &|op| extreme(op) || moves(op) || joins(op) || matches!(op, Op::Pad(_)));
+        let y = shown(y, &|op| joins(op) || moves(op));
         (extreme(&graph.node(y).op) && of == x).then_some(x)
     })
 }
@@ -326,6 +328,8 @@ impl Choice<'_> {
                 Op::Gather { .. } => k == 0 && cost > RECOMPUTE_MAX,
                 Op::Expand | Op::Window(_) => cost > RECOMPUTE_MAX && numel >= 2 * below.shape.numel(),
                 Op::Fold(_) => cost > RECOMPUTE_MAX,
+                // Elements look for theirs among the indices that were sorted.
+                Op::Scatter { .. } if k == 1 && node.src.len() > 3 => cost > RECOMPUTE_MAX,
                 Op::Scatter { .. } => k > 0 && cost > RECOMPUTE_MAX && !is_hero(self.graph, id),
                 _ => false,
             };

@@ -5,6 +5,7 @@
 //! -0, and the result's bits on ordinary numbers, but for sums that a shape or a device has cut in parts.
 
 mod contraction;
+mod lines;
 
 use std::sync::Arc;
 
@@ -187,7 +188,7 @@ impl Pass<'_> {
                     }
                 }
             }
-            Op::Scan(..) => self.in_compute_dtype(node, |pass, node| pass.intern(node)),
+            Op::Scan(kind, axis) => self.in_compute_dtype(node, |pass, node| pass.scan(node, kind, axis)),
             Op::Fold(_) if self.out.node(node.src[0]).shape.numel() == 0 => self.constant(&node, Number::Int(0)),
             Op::Fold(spec) => self.fold(node, &spec),
             Op::Dot => {
@@ -203,11 +204,11 @@ impl Pass<'_> {
                 }
                 self.in_compute_dtype(node, |pass, node| pass.convolution(node, &spec))
             }
-            Op::Scatter { .. } => {
+            Op::Scatter { axis, .. } => {
                 if self.out.node(node.src[1]).shape.numel() == 0 {
                     return node.src[0];
                 }
-                self.in_compute_dtype(node, |pass, node| pass.intern(node))
+                self.in_compute_dtype(node, |pass, node| pass.scatter(node, axis))
             }
             Op::Pad(spec) if self.out.node(node.src[0]).shape.numel() == 0 => self.constant(&node, spec.fill),
             Op::ArgSort { axis, descending } => self.arg_sort(node, axis, descending),

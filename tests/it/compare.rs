@@ -24,7 +24,8 @@ pub enum How {
 }
 
 impl How {
-    fn device(&self) -> &Device {
+    /// Where it is run.
+    pub fn device(&self) -> &Device {
         match self {
             How::Realize(device) | How::Foreign(device, _) => device,
         }
@@ -36,7 +37,7 @@ impl How {
     }
 
     /// The elements of `roots`, which are on the device, and the faults that came out.
-    fn run(&self, roots: &[Tensor]) -> Result<(Vec<Values>, Vec<Error>), Error> {
+    pub fn run(&self, roots: &[Tensor]) -> Result<(Vec<Values>, Vec<Error>), Error> {
         let mut faults = Vec::new();
         // A fault comes out of the realise or of the next read; the elements are there all the same.
         let mut pardon = |error: Error| match error.kind() {

@@ -395,8 +395,18 @@ fn random_scatters_mean_what_they_say() {
         m.fault(axis);
         let mode = [ScatterMode::Set, ScatterMode::Add][rng.below(2)];
         let out_index = at(I, axis);
-        let (kernel, data) =
-            m.done(Kind::Scatter(Scatter { lines, axis, updates, mode, base, index, value, out, out_index }));
+        let (kernel, data) = m.done(Kind::Scatter(Scatter {
+            lines,
+            axis,
+            updates,
+            mode,
+            base,
+            index,
+            value,
+            order: None,
+            out,
+            out_index,
+        }));
         check(&kernel, &data);
     }
 }

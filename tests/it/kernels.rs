@@ -33,6 +33,13 @@ fn a_softmax_is_one_kernel() {
     kernels(&[&data(&[2, 3, 4, 5]).softmax(1)], 1);
 }
 
+/// A real GPU takes two more for few long lines: `lines.rs`.
+#[test]
+fn a_scan_is_one_kernel() {
+    kernels(&[&data(&[8, 16]).exp().cumsum(1)], 1);
+    kernels(&[&data(&[5000]).exp().cumsum(0)], 1);
+}
+
 #[test]
 fn norms_are_one_kernel() {
     let x = data(&[8, 16]);

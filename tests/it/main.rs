@@ -35,6 +35,7 @@ mod jax;
 mod judge;
 mod kernels;
 mod large;
+mod lines;
 mod loader;
 mod loops;
 mod nn;

@@ -111,8 +111,8 @@ impl Pass<'_> {
         Some(self.derived(like, sum, &[x], like.shape, like.dtype))
     }
 
-    /// `x` seen as `dims` through a movement.
-    fn seen(&mut self, like: &Node, op: Op, x: Id, dims: &[usize]) -> Option<Id> {
+    /// `op`, which has one operand and keeps the dtype, of `x`: `dims`.
+    pub(super) fn seen(&mut self, like: &Node, op: Op, x: Id, dims: &[usize]) -> Option<Id> {
         Some(self.derived(like, op, &[x], Shape::new(dims).ok()?, like.dtype))
     }
 

@@ -5,7 +5,7 @@
 //! is computed does not change, and neither does the order of any sum.
 
 use crate::compile::index::{Atom, Lin, Var};
-use crate::compile::kernel::{Access, Buffer, Dot, Expr, ExprId, I, J, Kernel, Kind, Loop, O, Reduce, Store};
+use crate::compile::kernel::{Access, Buffer, Dot, Expr, ExprId, I, J, Kernel, Kind, Loop, O, Reduce, Scan, Store};
 use crate::compile::plan::{Limits, Target};
 use crate::compile::schedule::bindings;
 use crate::compile::wgsl::text::reachable;
@@ -18,6 +18,8 @@ const BODY_MAX: usize = 96;
 const STORED_MAX: usize = 24;
 /// Columns below which a GPU rather has an invocation for each.
 const COLUMNS_MIN: usize = 1 << 16;
+/// Elements of a row that is worth going along in fours.
+const ROW_MIN: usize = 16;
 
 /// A kernel over fours.
 pub struct Four {
@@ -31,7 +33,7 @@ pub struct Four {
     pub operands: [Option<[ExprId; 4]>; 2],
     /// Whether stores come in fours: one for each neighbour.
     pub stores: bool,
-    /// Of each reduction along rows that are whole fours: its elements at four neighbours.
+    /// Of each reduction or scan along rows that are whole fours: its elements at four neighbours.
     pub elements: Vec<[ExprId; 4]>,
 }
 
@@ -58,7 +60,8 @@ pub fn four(kernel: &Kernel, limits: &Limits) -> Option<Four> {
             operands = found;
             dot
         }
-        Kind::Scatter(_) | Kind::Scan(_) | Kind::Sort(_) | Kind::Custom(_) => return None,
+        Kind::Scan(s) => w.scan(s)?,
+        Kind::Scatter(_) | Kind::Sort(_) | Kind::Custom(_) => return None,
     };
     let mut roots = Vec::new();
     operands.iter().flatten().for_each(|four| roots.extend_from_slice(four));
@@ -96,9 +99,7 @@ impl<'k> Writer<'k> {
     fn looped(&mut self, l: &Loop, limits: &Limits) -> Option<Kind> {
         let map = l.inner == 1 && l.reduces.is_empty();
         let columns = !l.rows && (limits.target == Target::SoftwareGpu || l.outer >= COLUMNS_MIN);
-        let random = |e: &Expr| matches!(e, Expr::Random { .. });
-        let long = self.old.body.len() > BODY_MAX || self.old.body.iter().any(random);
-        if long || !self.words(&l.stores) {
+        if self.is_long() || !self.words(&l.stores) {
             return None;
         }
         if !map && l.rows {
@@ -120,7 +121,7 @@ impl<'k> Writer<'k> {
     }
 
     fn rows(&mut self, l: &Loop) -> Option<Kind> {
-        if !l.inner.is_multiple_of(4) || l.inner < 16 {
+        if !l.inner.is_multiple_of(4) || l.inner < ROW_MIN {
             return None;
         }
         let lanes = self.lanes(I);
@@ -140,6 +141,23 @@ impl<'k> Writer<'k> {
             r.value = four[0];
         }
         Some(Kind::Loop(Loop { inner: l.inner / 4, reduces, stores, ..l.clone() }))
+    }
+
+    /// A scan goes along lines that lie in one piece.
+    fn scan(&mut self, s: &Scan) -> Option<Kind> {
+        let stored = std::slice::from_ref(&s.store);
+        if self.is_long() || !self.words(stored) || !s.n.is_multiple_of(4) || s.n < ROW_MIN {
+            return None;
+        }
+        let lanes = self.lanes(I);
+        if !grouped(&s.store.index, I, &lanes) {
+            return None;
+        }
+        self.stores.push((s.store.buffer, true));
+        let four = lanes[s.value as usize];
+        self.elements.push(four);
+        let store = Store { value: four[0], index: moved(&s.store.index, I, 0, &lanes), ..s.store };
+        Some(Kind::Scan(Scan { n: s.n / 4, value: four[0], store, ..*s }))
     }
 
     /// A product loads its left operand at four rows and its right one at four columns.
@@ -177,6 +195,11 @@ impl<'k> Writer<'k> {
     fn stored_in_fours(&self, d: &Dot) -> bool {
         let values: Vec<ExprId> = d.stores.iter().map(|s| s.value).collect();
         d.n.is_multiple_of(4) && reachable(self.old, &values).len() <= STORED_MAX
+    }
+
+    /// Whether an element is too much to write four times.
+    fn is_long(&self) -> bool {
+        self.old.body.len() > BODY_MAX || self.old.body.iter().any(|e| matches!(e, Expr::Random { .. }))
     }
 
     /// Whether all that is stored are whole words.
@@ -233,7 +256,8 @@ impl<'k> Writer<'k> {
                 roots.extend_from_slice(&[d.lhs, d.rhs]);
                 &d.stores
             }
-            Kind::Scatter(_) | Kind::Scan(_) | Kind::Sort(_) | Kind::Custom(_) => return Vec::new(),
+            Kind::Scan(s) => std::slice::from_ref(&s.store),
+            Kind::Scatter(_) | Kind::Sort(_) | Kind::Custom(_) => return Vec::new(),
         };
         stores.iter().for_each(|s| roots.push(s.value));
         for id in reachable(&self.kernel, &roots) {

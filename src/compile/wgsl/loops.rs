@@ -31,6 +31,12 @@ fn begin(text: &mut Text<'_>, workgroup: u64) {
     text.line("let zero = meta_.inf & 1u;");
 }
 
+/// Lines that a workgroup takes, one an invocation; on few of them both threads of a small processor
+/// should have something to do.
+fn lines_a_group(lines: usize, limits: &Limits) -> u64 {
+    if lines >= 4096 || limits.target == Target::Gpu { WORKGROUP } else { 8 }
+}
+
 /// Maps and reductions.
 pub fn looped(text: &mut Text<'_>, l: &Loop, limits: &Limits) -> u64 {
     if l.reduces.is_empty() && l.inner == 1 {
@@ -44,7 +50,7 @@ pub fn looped(text: &mut Text<'_>, l: &Loop, limits: &Limits) -> u64 {
     let widest = (1 << room.max(1).ilog2()).min(256);
     let shared = limits.target == Target::Gpu && l.rows && inner >= 64 && widest >= 32;
     let lanes = if shared { (inner as u64 / 4).next_power_of_two().clamp(32, widest) } else { 1 };
-    let rows_a_group = if l.outer >= 4096 || limits.target == Target::Gpu { WORKGROUP } else { 8 };
+    let rows_a_group = lines_a_group(l.outer, limits);
     if shared {
         shared_memory(text, l, lanes);
     }
@@ -369,9 +375,13 @@ fn combine(text: &mut Text<'_>, here: &[(usize, &Reduce)], lanes: u64) {
 }
 
 /// One invocation a line: the base, then the updates in order.
-pub fn scatter(text: &mut Text<'_>, s: &Scatter) -> u64 {
-    begin(text, 8);
-    text.line("let o = wide * 8u + local;");
+pub fn scatter(text: &mut Text<'_>, s: &Scatter, limits: &Limits) -> u64 {
+    if let Some(order) = s.order {
+        return sorted_scatter(text, s, order);
+    }
+    let lines = lines_a_group(s.lines, limits);
+    begin(text, lines);
+    text.line(format_args!("let o = wide * {lines}u + local;"));
     text.line(format_args!("if (o >= {}u) {{ return; }}", s.lines));
     text.open(format_args!("for (var i = 0u; i < {}u + zero; i++) {{", s.axis));
     text.define(&[s.base], |_| true);
@@ -396,29 +406,90 @@ pub fn scatter(text: &mut Text<'_>, s: &Scatter) -> u64 {
     }
     text.close("}");
     text.close("}");
-    (s.lines as u64).div_ceil(8)
+    (s.lines as u64).div_ceil(lines)
+}
+
+/// One invocation an element: the base, then those of the sorted updates that are its own.
+fn sorted_scatter(text: &mut Text<'_>, s: &Scatter, order: ExprId) -> u64 {
+    begin(text, WORKGROUP);
+    let (lines, axis, last) = (s.lines, s.axis, s.updates - 1);
+    text.line(format_args!("let at = wide * {WORKGROUP}u + local;"));
+    text.line(format_args!("if (at >= {}u) {{ return; }}", lines * axis));
+    // Neighbours in memory are neighbours here.
+    match s.out_index.coefficient(&Atom::Var(I, axis)) {
+        1 => text.line(format_args!("let o = at / {axis}u; let i = at % {axis}u;")),
+        _ => text.line(format_args!("let o = at % {lines}u; let i = at / {lines}u;")),
+    }
+    // The index of update `k` in the order, as `i32`.
+    let index = |text: &mut Text<'_>| {
+        text.define(&[order], |_| true);
+        text.line(format_args!("let j = u32({});", text.value(order)));
+        text.define(&[s.index], |_| true);
+        text.value(s.index)
+    };
+    // Indices out of range stand at the ends.
+    text.open(format_args!("for (var k = 0u; k <= {last}u && i == zero; k += {}u) {{", last.max(1)));
+    let found = index(text);
+    text.line(format_args!("if (u32({found}) >= {axis}u) {{ raise(0u); }}"));
+    text.close("}");
+    text.line(format_args!("var lo = zero; var hi = {}u;", s.updates));
+    text.open("while (lo < hi) {");
+    text.line("let k = (lo + hi) / 2u;");
+    let found = index(text);
+    text.line(format_args!("if ({found} < i32(i)) {{ lo = k + 1u; }} else {{ hi = k; }}"));
+    text.close("}");
+    text.define(&[s.base], |_| true);
+    text.line(format_args!("var r = {};", text.value(s.base)));
+    text.open(format_args!("for (var k = lo; k <= {last}u; k++) {{"));
+    let found = index(text);
+    text.line(format_args!("if ({found} != i32(i)) {{ break; }}"));
+    text.define(&[s.value], |_| true);
+    let value = text.value(s.value);
+    text.line(match s.mode {
+        ScatterMode::Set => format!("r = {value};"),
+        ScatterMode::Add => format!("r += {value};"),
+    });
+    text.close("}");
+    text.atoms(&s.out_index, &|_| true);
+    let line = format!("store{}({}, r);", s.out, text.index(&s.out_index));
+    text.line(line);
+    text.close("}");
+    ((lines * axis) as u64).div_ceil(WORKGROUP)
 }
 
 /// One invocation a line, keeping the running result.
-pub fn scan(text: &mut Text<'_>, s: &Scan) -> u64 {
-    begin(text, 8);
-    text.line("let o = wide * 8u + local;");
+pub fn scan(text: &mut Text<'_>, s: &Scan, limits: &Limits) -> u64 {
+    let lines = lines_a_group(s.lines, limits);
+    begin(text, lines);
+    text.line(format_args!("let o = wide * {lines}u + local;"));
     text.line(format_args!("if (o >= {}u) {{ return; }}", s.lines));
     let dtype = text.kernel.buffers[s.store.buffer].dtype;
     let identity = text.literal(s.kind.identity(dtype).bits(dtype), dtype);
-    text.define(&[s.value], |deps| deps & bit(I) == 0);
+    let elements = text.four.map_or(vec![s.value], |four| four.elements.concat());
+    text.define(&elements, |deps| deps & bit(I) == 0);
     text.line(format_args!("var r: {} = {identity};", wgsl_type(dtype)));
     text.open(format_args!("for (var i = 0u; i < {}u + zero; i++) {{", s.n));
-    text.define(&[s.value], |_| true);
-    let value = text.value(s.value);
-    let next = text.scalar(s.kind.combine(), &["r".into(), value], dtype, dtype);
-    text.line(format_args!("r = {next};"));
+    text.define(&elements, |_| true);
+    for (k, &element) in elements.iter().enumerate() {
+        let value = text.value(element);
+        let next = text.scalar(s.kind.combine(), &["r".into(), value], dtype, dtype);
+        text.line(format_args!("r = {next}; let r{k} = r;"));
+    }
     text.atoms(&s.store.index, &|_| true);
-    let at = text.index(&s.store.index);
-    text.line(format_args!("store{}({at}, r);", s.store.buffer));
+    let b = s.store.buffer;
+    if text.view(b) == View::Wide {
+        let (at, t) = (text.index(&s.store.index.div(4)), wgsl_type(dtype));
+        text.line(format_args!("quad_store{b}({at}, vec4<{t}>(r0, r1, r2, r3));"));
+    } else {
+        let at = text.index(&s.store.index);
+        for k in 0..elements.len() {
+            let beside = if k == 0 { String::new() } else { format!(" + {k}u") };
+            text.line(format_args!("store{b}({at}{beside}, r{k});"));
+        }
+    }
     text.close("}");
     text.close("}");
-    (s.lines as u64).div_ceil(8)
+    (s.lines as u64).div_ceil(lines)
 }
 
 /// One invocation a position: it counts who comes before it.

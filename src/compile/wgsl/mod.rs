@@ -55,8 +55,8 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
     let groups = match &kernel.kind {
         Kind::Loop(l) => loops::looped(&mut text, l, limits),
         Kind::Dot(d) => product::dot(&mut text, d, limits),
-        Kind::Scatter(s) => loops::scatter(&mut text, s),
-        Kind::Scan(s) => loops::scan(&mut text, s),
+        Kind::Scatter(s) => loops::scatter(&mut text, s, limits),
+        Kind::Scan(s) => loops::scan(&mut text, s, limits),
         Kind::Sort(s) => loops::sort(&mut text, s),
         Kind::Custom(_) => 0,
     };

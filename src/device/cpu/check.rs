@@ -101,6 +101,7 @@ pub(super) fn check(kernel: &Kernel) -> Result<(), String> {
             over(spec.base, &[O, I], 0)?;
             over(spec.index, &[O, J], 0)?;
             over(spec.value, &[O, J], 0)?;
+            spec.order.map_or(Ok(()), |order| over(order, &[O, K], 0))?;
             buffer(spec.out, true)?;
             if !names_only(&spec.out_index, &[O, I], false) {
                 return Err("the elements written depend on what is not known there".into());
