@@ -24,7 +24,7 @@ impl Pass<'_> {
     pub(super) fn scan(&mut self, node: Node, kind: Reduction, axis: usize) -> Id {
         let n = node.shape.dims()[axis];
         let lines = node.shape.numel() / n.max(1);
-        match n >= LONG && self.idle(lines) {
+        match n >= LONG && self.idle(lines, n.next_multiple_of(BLOCK)) {
             true => self.scan_in_blocks(&node, kind, axis).unwrap_or_else(|| self.intern(node)),
             false => self.intern(node),
         }
@@ -35,7 +35,7 @@ impl Pass<'_> {
         let index = node.src[1];
         let (n, updates) = (node.shape.dims()[axis], self.out.node(index).shape.dims()[axis]);
         let lines = node.shape.numel() / n.max(1);
-        if updates > 1 && n + updates >= LONG && self.idle(lines) {
+        if updates > 1 && n + updates >= LONG && self.idle(lines, n.max(updates)) {
             let Node { ref op, ref src, shape, .. } = *self.out.node(index);
             // Lines that have their indices in common have one order.
             let below = src.first().map_or(shape, |&x| self.out.node(x).shape);
@@ -48,9 +48,12 @@ impl Pass<'_> {
         self.intern(node)
     }
 
-    /// Whether an invocation for each of `lines` lines would leave most of a GPU idle.
-    fn idle(&self, lines: usize) -> bool {
-        self.limits.target == Target::Gpu && lines < LINES * self.limits.tiles.busy()
+    /// Whether an invocation for each of `lines` lines of `n` elements would leave most of a GPU idle,
+    /// and what else is bound has room: each buffer takes one binding.
+    fn idle(&self, lines: usize, n: usize) -> bool {
+        let bytes = (lines as u64).saturating_mul(n as u64).saturating_mul(4);
+        let few = lines < LINES * self.limits.tiles.busy();
+        self.limits.target == Target::Gpu && few && bytes <= self.limits.binding_bytes_max
     }
 
     fn scan_in_blocks(&mut self, node: &Node, kind: Reduction, axis: usize) -> Option<Id> {
