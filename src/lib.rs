@@ -6,6 +6,7 @@
 //! - [`Device`] says where tensors live: [`Device::best`], [`Device::cpu`] and the GPUs by name.
 //! - [`Tensor::grad`] differentiates; [`checkpoint`] and [`custom_gradient`] change how.
 //! - [`realize`] runs several results in one plan; [`explain`](fn@explain) shows what would run.
+//! - [`tune`] finds out which products run best how on your own GPU.
 //! - [`Error`] is what reading gives where a formula was wrong: see [`Tensor::error`].
 //! - [`DType`] has the table of promotions, [`shape`] what may be given as dimensions and axes.
 //! - [`device::CustomKernel`] runs your own WGSL.
@@ -40,6 +41,8 @@ pub mod from_pytorch;
 
 pub use device::explain;
 pub use device::realize::realize;
+#[cfg(not(target_arch = "wasm32"))]
+pub use device::tune;
 pub use dtype::{DType, Element, Number};
 pub use error::{Error, ErrorKind, Result};
 pub use grad::{checkpoint, custom_gradient};

@@ -4,7 +4,8 @@
 //! `check` computed from its results, so that other engines can run the same work and be compared.
 //! A forward case reads one element back in every call; a training case reads the loss after some steps.
 //!
-//! `cargo run --release --example bench -- CASE [--device gpu|cpu]`; without a CASE it lists them.
+//! `cargo run --release --example bench -- CASE [--device gpu|cpu] [--tune]`; without a CASE it lists them.
+//! `--tune` has one call tuned first, and prints what was found.
 //! `BENCH_TRACE=FILE` traces one more call: a table of its kernels, and a file that Perfetto opens.
 //! `BENCH_BUDGET_S` says for how long calls are timed (6), `BENCH_WARM_S` for how long they warm up (60).
 
@@ -229,6 +230,9 @@ fn train<R: Rule>(
 fn time(device: &Device, per: usize, mut call: impl FnMut() -> Result<()>) -> Result<(Vec<f64>, usize, String)> {
     let seconds = |name: &str, usual: f64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(usual);
     let (warm_max, budget) = (seconds("BENCH_WARM_S", 60.0), seconds("BENCH_BUDGET_S", 6.0));
+    if std::env::args().any(|word| word == "--tune") {
+        eprintln!("{}", wgrad::tune(device, &mut call)?);
+    }
     let mut timed = || -> Result<f64> {
         let start = Instant::now();
         call()?;

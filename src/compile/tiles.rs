@@ -2,8 +2,11 @@
 //!
 //! Data that plans depend on, and the rule that chooses from it. Knows no shader text.
 
+use std::fmt;
+use std::str::FromStr;
+
 use crate::compile::kernel::Dot;
-use crate::compile::plan::Target;
+use crate::compile::plan::{Limits, Target};
 
 /// How a product is cut: the results of a workgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,6 +60,74 @@ impl Tile {
     }
 }
 
+/// Rows and columns of a workgroup, of an invocation, and the depth: no two tiles are written alike.
+impl fmt::Display for Tile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tile { across, down, depth, .. } = self;
+        f.pad(&format!("{}x{}/{down}x{across}/{depth}", self.rows(), self.columns()))
+    }
+}
+
+/// A product as far as its speed goes: what a tile is chosen for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Product {
+    /// How many products of matrices it is.
+    pub batch: usize,
+    /// Rows of the left operand.
+    pub m: usize,
+    /// Columns of the right operand.
+    pub n: usize,
+    /// Steps of the contraction.
+    pub k: usize,
+    /// How the left and the right operand are read.
+    pub operands: [Operand; 2],
+}
+
+/// How an operand of a product is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Operand {
+    /// Whether neighbours along the contraction are neighbours in memory.
+    pub along_k: bool,
+    /// Whether elements are whole words and read as they lie, not computed on the way, as the patches
+    /// of a convolution are.
+    pub plain: bool,
+}
+
+/// Batch, rows, columns, depth, and a letter for each operand: `n` as it is multiplied, `t` with its
+/// axes exchanged, a capital where it is not plain.
+impl fmt::Display for Product {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Product { batch, m, n, k, operands: [lhs, rhs] } = self;
+        let letter = |turned: bool, plain: bool| match (turned, plain) {
+            (false, true) => 'n',
+            (true, true) => 't',
+            (false, false) => 'N',
+            (true, false) => 'T',
+        };
+        let (lhs, rhs) = (letter(!lhs.along_k, lhs.plain), letter(rhs.along_k, rhs.plain));
+        f.pad(&format!("{batch} {m} {n} {k} {lhs}{rhs}"))
+    }
+}
+
+/// From what its `Display` writes.
+impl FromStr for Product {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Product, ()> {
+        let mut words = text.split(' ');
+        let mut number = || words.next().and_then(|word| word.parse().ok()).ok_or(());
+        let (batch, m, n, k) = (number()?, number()?, number()?, number()?);
+        let (Some(&[l, r]), None) = (words.next().map(str::as_bytes), words.next()) else { return Err(()) };
+        let operand = |letter: u8, straight: u8| match letter {
+            b'n' | b'N' | b't' | b'T' => {
+                Ok(Operand { along_k: letter.eq_ignore_ascii_case(&straight), plain: letter.is_ascii_lowercase() })
+            }
+            _ => Err(()),
+        };
+        Ok(Product { batch, m, n, k, operands: [operand(l, b'n')?, operand(r, b't')?] })
+    }
+}
+
 /// 8 by 8 results an invocation, from memory.
 const fn alone(width: u32, height: u32) -> Tile {
     Tile { width, height, across: 8, down: 8, depth: 0 }
@@ -72,6 +143,30 @@ const fn shared(n: u32, each: u32, depth: u32) -> Tile {
     Tile { width: n, height: n, across: each, down: each, depth }
 }
 
+/// `width` by `height` invocations of `down` rows by `across` columns, from workgroup memory: an
+/// invocation must come to load one or two fours of each operand, and there must be whole eights of
+/// fours of rows and of columns.
+const fn cut([height, width]: [u32; 2], [down, across]: [u32; 2], depth: u32) -> Tile {
+    Tile { width, height, across, down, depth }
+}
+
+/// What a search tries beside the ladder of a device.
+const TRIED: [Tile; 13] = [
+    shared(8, 4, 8),
+    shared(8, 4, 16),
+    cut([8, 8], [4, 8], 8),
+    cut([8, 8], [8, 4], 8),
+    shared(8, 8, 8),
+    cut([8, 16], [8, 4], 16),
+    shared(16, 4, 16),
+    cut([8, 16], [8, 8], 8),
+    cut([16, 8], [8, 8], 8),
+    shared(16, 8, 8),
+    shared(16, 8, 16),
+    alone(8, 8),
+    alone(16, 8),
+];
+
 /// The tiles that products of a device may have.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tiles {
@@ -79,6 +174,8 @@ pub struct Tiles {
     ladder: &'static [Tile],
     /// Workgroups that keep the device busy.
     busy: usize,
+    /// What a search found better than the rule, or as good, sorted by product.
+    chosen: Vec<(Product, Tile)>,
 }
 
 impl Tiles {
@@ -98,7 +195,7 @@ impl Tiles {
     pub const SHORT_VECTORS: Tiles = Tiles::new(&[passed(4)], 1);
 
     const fn new(ladder: &'static [Tile], busy: usize) -> Tiles {
-        Tiles { ladder, busy }
+        Tiles { ladder, busy, chosen: Vec::new() }
     }
 
     /// Those that suit a device of which only its kind is known.
@@ -116,7 +213,38 @@ impl Tiles {
 
     /// These with one tile only.
     pub fn only(&self, tile: &'static Tile) -> Tiles {
-        Tiles { ladder: std::slice::from_ref(tile), ..*self }
+        Tiles::new(std::slice::from_ref(tile), self.busy)
+    }
+
+    /// These, but products that are in `chosen`, which is sorted, have the tiles that it says.
+    pub fn with(&self, chosen: Vec<(Product, Tile)>) -> Tiles {
+        Tiles { chosen, ..Tiles::new(self.ladder, self.busy) }
+    }
+
+    /// The tile that was chosen for a product.
+    pub fn chosen(&self, product: &Product) -> Option<Tile> {
+        let at = self.chosen.binary_search_by_key(product, |(known, _)| *known).ok()?;
+        self.chosen.get(at).map(|(_, tile)| *tile)
+    }
+
+    /// Every tile that a product may be given within `limits`: those of the ladder and those that a
+    /// search tries beside them.
+    pub fn candidates(&self, limits: &Limits) -> Vec<Tile> {
+        let fits =
+            |tile: &&Tile| tile.invocations() <= limits.invocations_max && tile.bytes() <= limits.workgroup_bytes_max;
+        let mut all: Vec<Tile> = self.ladder.iter().chain(&TRIED).filter(fits).copied().collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// Whether a tile may be the best one for a product, of which some tile makes `most` workgroups
+    /// and whose results come to `least` with what some tile computes past its edges: one that is
+    /// much too large leaves parts of the device idle, or computes mostly nothing.
+    pub fn is_worth_trying(&self, tile: &Tile, product: &Product, [most, least]: [usize; 2]) -> bool {
+        let groups = tile.groups([product.batch, product.m, product.n]);
+        let busy = groups.saturating_mul(4) >= self.busy || groups.saturating_mul(2) >= most;
+        busy && groups.saturating_mul(tile.rows() * tile.columns()) / 2 <= least
     }
 
     /// Workgroups that keep the device busy.

@@ -13,10 +13,14 @@ mod explain;
 pub mod gpu;
 mod memory;
 pub mod realize;
+#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+mod search;
 #[cfg(feature = "gpu")]
 mod selftest;
 #[cfg(not(target_arch = "wasm32"))]
 mod trace;
+#[cfg(not(target_arch = "wasm32"))]
+mod tune;
 mod verify;
 
 pub use custom::{CustomKernel, CustomKernelBuilder};
@@ -28,6 +32,8 @@ pub use gpu::interop::WgpuBuffer;
 pub use memory::MemoryUse;
 #[cfg(not(target_arch = "wasm32"))]
 pub use trace::{Trace, Traced};
+#[cfg(not(target_arch = "wasm32"))]
+pub use tune::{Tuned, Tuning, tune};
 pub use verify::{Verified, Verify};
 
 use std::ops::Range;
@@ -77,10 +83,12 @@ impl Device {
 
 impl Device {
     /// Names a folder where this device keeps, from now on, what spares the next program time: that
-    /// the hand-written shaders passed their tests here, and the pipelines that the driver compiled.
+    /// the hand-written shaders passed their tests here, the pipelines that the driver compiled, and
+    /// the tiles that [`tune`](crate::tune) chose.
     ///
-    /// Nothing is kept unless a folder is named, and neither the folder nor what is in it changes a
-    /// result. It is made when it is not there; files that cannot be read, written or understood
+    /// Nothing is kept unless a folder is named, and nothing in it changes a result, but that chosen
+    /// tiles, which are in force at once, may change last bits ([`Device::tuning_hash`]).
+    /// The folder is made when it is not there; files that cannot be read, written or understood
     /// are passed over in silence. The driver trusts a file of pipelines, so nobody who is not
     /// trusted should be able to write there: the user's own cache folder is right, a shared
     /// temporary one is not. Of a device that a host program shares only the tests are kept; the CPU
@@ -94,7 +102,9 @@ impl Device {
     pub fn set_cache_dir(&self, path: impl AsRef<std::path::Path>) {
         #[cfg(feature = "gpu")]
         if let Some(gpu) = gpu::Gpu::of(self) {
-            return gpu.set_cache_dir(path.as_ref());
+            gpu.set_cache_dir(path.as_ref());
+            // Tiles may be in force now that they were made without.
+            return gpu::Gpu::forget_programs(self);
         }
         let _ = path;
     }

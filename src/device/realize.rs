@@ -81,6 +81,10 @@ fn run(device: &Device, roots: &[Tensor], trial: bool) -> Result<()> {
         });
         let truth = checks.truth(fresh && !trial, program.plan().work(), roots)?;
         let outputs = program.run(op, &leaves.collect::<Result<Vec<_>>>()?, &bindings.scalars)?;
+        #[cfg(not(target_arch = "wasm32"))]
+        if !trial {
+            gpu.note(program.plan());
+        }
         if let Some(truth) = truth {
             let found: Vec<Arc<dyn Storage>> = outputs.iter().map(|b| b.clone() as Arc<dyn Storage>).collect();
             checks.compare(truth, &found).inspect_err(|_| programs.clear())?;

@@ -94,6 +94,8 @@ impl Checkpoint {
             ("steps".into(), count(optimizer.steps())),
             ("factor".into(), Value::Float(optimizer.factor())),
         ];
+        #[cfg(not(target_arch = "wasm32"))]
+        fields.extend(super::record::tuning(params.device()).map(|hash| ("tuning".into(), Value::Text(hash))));
         if let Some(position) = position {
             fields.push(("epoch".into(), count(position.epoch)));
             fields.push(("batch".into(), count(position.batch)));

@@ -52,7 +52,7 @@ pub struct RecordSummary {
 
 impl Record {
     /// Begins the record of a run at `path`, or goes on with the one that is there and intact: a line
-    /// says with which crate and features, commit, device and driver, seed, files and settings.
+    /// says with which crate and features, commit, device, driver and tuning, seed, files and settings.
     ///
     /// Every line also names the plans that the device made since the line before, by their
     /// [fingerprints](Device::plan_fingerprints).
@@ -86,6 +86,7 @@ impl Record {
             ("commit".into(), commit().map_or(Value::Null, Value::Text)),
             ("device".into(), text(&device.name())),
             ("driver".into(), device.driver().map_or(Value::Null, Value::Text)),
+            ("tuning".into(), tuning(device).map_or(Value::Null, Value::Text)),
             ("seed".into(), Value::Int(i128::from(seed))),
             ("files".into(), Value::List(files.iter().map(described).collect())),
             ("settings".into(), Value::Object(settings)),
@@ -176,6 +177,11 @@ fn features() -> impl Iterator<Item = &'static str> {
     known.into_iter().filter(|(_, there)| *there).map(|(name, _)| name)
 }
 
+/// Which tiles were chosen for the device, as a record and a checkpoint say it.
+pub(super) fn tuning(device: &Device) -> Option<String> {
+    device.tuning_hash().map(|hash| format!("{hash:016x}"))
+}
+
 /// What trackers are told of a run: what the first line of its record says.
 pub(super) fn facts(device: &Device, seed: u64, files: &[FileHash]) -> Vec<(String, String)> {
     let mut facts = vec![
@@ -184,6 +190,7 @@ pub(super) fn facts(device: &Device, seed: u64, files: &[FileHash]) -> Vec<(Stri
         ("seed".into(), seed.to_string()),
     ];
     facts.extend(device.driver().map(|driver| ("driver".into(), driver)));
+    facts.extend(tuning(device).map(|hash| ("tuning".into(), hash)));
     facts.extend(commit().map(|commit| ("commit".into(), commit)));
     facts.extend(files.iter().map(|file| (format!("sha256/{}", file.name), file.sha256.clone())));
     facts

@@ -8,10 +8,10 @@ use wgrad::prelude::*;
 use crate::devices::own_gpu;
 
 /// A folder of this test's own, which goes with it.
-struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Folder {
+    pub fn new(name: &str) -> Folder {
         Folder(std::env::temp_dir().join(format!("wgrad-{name}-{}", std::process::id())))
     }
 

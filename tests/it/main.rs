@@ -61,4 +61,6 @@ mod torch;
 mod trace;
 mod tracking;
 mod train;
+#[cfg(feature = "gpu")]
+mod tune;
 mod wgsl;

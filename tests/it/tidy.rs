@@ -72,6 +72,8 @@ const MAY_TOUCH: &[(&str, &[&str])] = &[
     ("ops", &["target_arch"]),
     ("io", &["std::fs"]),
     ("data", &["target_arch", "std::thread"]),
+    // A page has nothing to tune with.
+    ("lib", &["target_arch"]),
     // A browser has a part of it.
     ("train", &["target_arch", "std::fs", "std::thread"]),
 ];

@@ -6,6 +6,7 @@ use wgrad::compile::graph::Graph;
 use wgrad::compile::kernel::Kind;
 use wgrad::compile::plan::{Limits, Target};
 use wgrad::compile::tiles::{Tile, Tiles};
+use wgrad::compile::wgsl::{emit, product_of};
 use wgrad::prelude::*;
 
 use crate::compare::{Case, How, agree};
@@ -23,11 +24,12 @@ const TABLES: [Tiles; 7] = [
     Tiles::SHORT_VECTORS,
 ];
 
+/// Those of the ladders and those that a search tries.
 fn all_tiles() -> Vec<&'static Tile> {
-    let mut all: Vec<&Tile> = TABLES.iter().flat_map(|table| table.ladder()).collect();
+    let mut all: Vec<Tile> = TABLES.iter().flat_map(|table| table.candidates(&limits(Target::Gpu))).collect();
     all.sort();
     all.dedup();
-    all
+    all.into_iter().map(|tile| &*Box::leak(Box::new(tile))).collect()
 }
 
 fn with(tiles: Tiles) -> Limits {
@@ -179,16 +181,60 @@ fn few_rows_along_the_contraction_are_sums() {
 
 #[test]
 fn a_tile_fits_what_every_gpu_has() {
-    for table in TABLES {
-        for tile in table.ladder() {
-            assert!(tile.bytes() <= 16 << 10 && tile.invocations() <= 256, "{tile:?}");
-            if tile.depth > 0 {
-                // An invocation loads one or two fours of each operand.
-                let fours = |n: usize| tile.depth as usize * n / 4;
-                let loads = [tile.rows(), tile.columns()].map(|n| fours(n) / tile.invocations() as usize);
-                assert!(loads.iter().all(|n| [1, 2].contains(n)), "{tile:?}: {loads:?}");
-            }
+    for tile in all_tiles() {
+        assert!(tile.bytes() <= 16 << 10 && tile.invocations() <= 256, "{tile:?}");
+        if tile.depth > 0 {
+            // An invocation loads one or two fours of each operand.
+            let (fours, each) = (|n: usize| tile.depth as usize * n / 4, tile.invocations() as usize);
+            let loads = [tile.rows(), tile.columns()].map(fours);
+            assert!(loads.iter().all(|n| [each, 2 * each].contains(n)), "{tile:?}: {loads:?}");
+            // Fours change places within eights.
+            assert!([tile.rows(), tile.columns()].iter().all(|n| n.is_multiple_of(32)), "{tile:?}");
         }
+    }
+    let written: std::collections::BTreeSet<String> = all_tiles().iter().map(|tile| tile.to_string()).collect();
+    assert_eq!(written.len(), all_tiles().len(), "no two are written alike: {written:?}");
+    let least = Limits { invocations_max: 64, workgroup_bytes_max: 4 << 10, ..limits(Target::Gpu) };
+    let few = Tiles::DISCRETE.candidates(&least);
+    assert!(few.len() > 2 && few.iter().all(|tile| tile.invocations() <= 64 && tile.bytes() <= 4 << 10), "{few:?}");
+}
+
+#[test]
+fn a_chosen_tile_is_taken_for_its_product_alone() {
+    let text = |y: Tensor, tiles: &Tiles| {
+        let limits = with(tiles.clone());
+        let plan = compile(&Graph::flatten(&[y]).0, &limits);
+        let Kind::Dot(d) = &plan.steps[0].kernel.kind else { panic!("no product") };
+        (product_of(&plan.steps[0].kernel, d), emit(&plan.steps[0].kernel, &limits).text)
+    };
+    let (x, w) = (uniform(&[64, 128]), uniform(&[128, 256]));
+    let (product, before) = text(x.matmul(&w), &Tiles::PORTABLE);
+    assert_eq!(product.to_string(), "1 64 256 128 nn");
+    let chosen = *all_tiles().iter().find(|tile| tile.width == 16 && tile.depth == 16).unwrap();
+    let tiles = Tiles::PORTABLE.with(vec![(product, *chosen)]);
+    let (_, after) = text(x.matmul(&w), &tiles);
+    assert!(!before.contains("const WIDTH: u32 = 16u") && after.contains("const WIDTH: u32 = 16u"), "{after}");
+    assert_ne!(with(tiles.clone()), with(Tiles::PORTABLE), "plans depend on it");
+    // Read another way, it is another product.
+    let turned = uniform(&[256, 128]);
+    assert!(!text(x.matmul(&turned.t()), &tiles).1.contains("const WIDTH: u32 = 16u"));
+}
+
+#[test]
+fn a_tile_is_loaded_along_what_lies_side_by_side() {
+    let flags = |y: Tensor| {
+        let limits = with(Tiles::PORTABLE);
+        let plan = compile(&Graph::flatten(&[y]).0, &limits);
+        let text = emit(&plan.steps[0].kernel, &limits).text;
+        ["LHS", "RHS"].map(|side| text.contains(&format!("const {side}_ALONG_K: bool = true;")))
+    };
+    // Whole fours, and not.
+    for n in [64, 63] {
+        let (x, w) = (uniform(&[n, n]), uniform(&[n, n]));
+        assert_eq!(flags(x.matmul(&w)), [true, false], "{n}");
+        assert_eq!(flags(x.matmul(&w.t())), [true, true], "{n}");
+        assert_eq!(flags(x.t().matmul(&w)), [false, false], "{n}");
+        assert_eq!(flags(x.t().matmul(&w.t())), [false, true], "{n}");
     }
 }
 

@@ -20,7 +20,7 @@ use crate::graph::source;
 use four::View;
 use text::Text;
 
-pub use product::{NARROW_GROUP, TILED_MIN, is_tiled};
+pub use product::{NARROW_GROUP, TILED_MIN, is_tiled, product_of};
 
 /// The shader of `kernel` within `limits`.
 pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
@@ -47,6 +47,14 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
             CustomShader::Template(templated) => template(templated, bindings),
         };
     }
+    // Told of the kernel as it is: rewritten for four neighbours, its operands stand elsewhere.
+    let tiled = match &kernel.kind {
+        Kind::Dot(d) if is_tiled(d) => {
+            let product = product_of(kernel, d);
+            Some((product, limits.tiles.chosen(&product).unwrap_or_else(|| limits.tiles.tile(d))))
+        }
+        _ => None,
+    };
     let (kernel, starts) = base::rebase(kernel, limits);
     let four = four::four(&kernel, limits);
     let kernel = four.as_ref().map_or(&kernel, |four| &four.kernel);
@@ -54,7 +62,7 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
     let bindings = buffers(&mut text, kernel, &starts, limits);
     let groups = match &kernel.kind {
         Kind::Loop(l) => loops::looped(&mut text, l, limits),
-        Kind::Dot(d) => product::dot(&mut text, d, limits),
+        Kind::Dot(d) => product::dot(&mut text, d, tiled),
         Kind::Scatter(s) => loops::scatter(&mut text, s, limits),
         Kind::Scan(s) => loops::scan(&mut text, s, limits),
         Kind::Sort(s) => loops::sort(&mut text, s),

@@ -2,7 +2,7 @@
 
 use crate::compile::index::{Atom, Lin, Var};
 use crate::compile::kernel::{Dot, Expr, ExprId, I, J, K, Kernel, Store};
-use crate::compile::plan::Limits;
+use crate::compile::tiles::{Operand, Product, Tile};
 use crate::compile::wgsl::four::{View, moved};
 use crate::compile::wgsl::loops::{store_word, store_words};
 use crate::compile::wgsl::source::{native_source, source};
@@ -18,23 +18,38 @@ pub fn is_tiled(d: &Dot) -> bool {
     d.m.min(d.n) >= TILED_MIN
 }
 
-/// A product: a template of `shaders/` with loaders and stores written from the expressions.
-pub fn dot(text: &mut Text<'_>, d: &Dot, limits: &Limits) -> u64 {
-    let tile = is_tiled(d).then(|| limits.tiles.tile(d));
+/// What makes the speed of the product `d` of `kernel`, which is as it was lowered.
+pub fn product_of(kernel: &Kernel, d: &Dot) -> Product {
+    let operands = [d.lhs, d.rhs].map(|operand| {
+        let word = |buffer: usize| kernel.buffers.get(buffer).is_some_and(|buffer| buffer.dtype.bytes() == 4);
+        let lies = |index: &Lin| index.terms.iter().all(|(atom, _)| matches!(atom, Atom::Var(..)));
+        let plain = match kernel.body.get(operand as usize) {
+            Some(Expr::Load { buffer, index, mask: None }) => word(*buffer) && lies(index),
+            _ => false,
+        };
+        Operand { along_k: along_k(kernel, operand), plain }
+    });
+    Product { batch: d.batch, m: d.m, n: d.n, k: d.k, operands }
+}
+
+/// A product: a template of `shaders/` with loaders and stores written from the expressions; one that
+/// is computed in tiles comes with how it is read and its tile.
+pub fn dot(text: &mut Text<'_>, d: &Dot, tiled: Option<(Product, Tile)>) -> u64 {
+    let tile = tiled.map(|(_, tile)| tile);
     let t = wgsl_type(d.dtype);
     text.global(format_args!("alias elem = {t};"));
     let mut numbers = vec![("BATCH", d.batch as u32), ("M", d.m as u32), ("N", d.n as u32)];
     numbers.push(("WIDTH", tile.map_or(NARROW_GROUP as u32, |tile| tile.width)));
     let mut flags = Vec::new();
-    if let Some(tile) = tile {
+    if let Some((Product { operands: [lhs, rhs], .. }, tile)) = tiled {
         if !tile.is_passed_around() {
             numbers.push(("HEIGHT", tile.height));
         }
         if tile.depth > 0 {
             numbers.push(("DEPTH", tile.depth));
             flags = vec![("TALL", tile.down == 8), ("WIDE", tile.across == 8)];
-            flags.push(("LHS_ALONG_K", along_k(text.kernel, d.lhs)));
-            flags.push(("RHS_ALONG_K", along_k(text.kernel, d.rhs)));
+            flags.push(("LHS_ALONG_K", lhs.along_k));
+            flags.push(("RHS_ALONG_K", rhs.along_k));
         }
     }
     numbers.iter().for_each(|(name, value)| text.global(format_args!("const {name}: u32 = {value}u;")));

@@ -1,5 +1,5 @@
-//! What outlives a program: which templates were tested, and compiled pipelines, as files in a
-//! folder that the application names.
+//! What outlives a program: which templates were tested, compiled pipelines and chosen tiles, as files
+//! in a folder that the application names.
 //!
 //! A file that cannot be read, written or understood costs the work again, and nothing else. Files
 //! appear whole or not at all, so that programs may share a folder.
@@ -89,9 +89,19 @@ impl Kept {
         self.pipelines.as_ref()
     }
 
+    /// The text that was kept as `kind`.
+    pub fn text(&self, kind: &str) -> Option<String> {
+        String::from_utf8(self.folder.load(kind)?).ok()
+    }
+
+    /// The file of what is kept as `kind`.
+    pub fn file(&self, kind: &str) -> PathBuf {
+        self.folder.file(kind)
+    }
+
     /// Whether `text` is what was kept as `kind`.
     pub fn holds(&self, kind: &str, text: &str) -> bool {
-        self.folder.load(kind).is_some_and(|data| data == text.as_bytes())
+        self.text(kind).is_some_and(|kept| kept == text)
     }
 
     /// Keeps `text` as `kind`.

@@ -19,6 +19,8 @@ mod signal;
 pub mod slice;
 #[cfg(not(target_arch = "wasm32"))]
 mod timer;
+#[cfg(not(target_arch = "wasm32"))]
+mod tuned;
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -74,6 +76,8 @@ pub struct Gpu {
     recorder: super::trace::Recorder,
     #[cfg(not(target_arch = "wasm32"))]
     kept: Mutex<Option<Arc<keep::Kept>>>,
+    #[cfg(not(target_arch = "wasm32"))]
+    tuned: Mutex<tuned::Tuned>,
 }
 
 /// By what the end of a submission is known.
@@ -177,6 +181,8 @@ impl Gpu {
             recorder: super::trace::Recorder::default(),
             #[cfg(not(target_arch = "wasm32"))]
             kept: Mutex::default(),
+            #[cfg(not(target_arch = "wasm32"))]
+            tuned: Mutex::default(),
         });
         Ok(Device(Arc::new(GpuDevice {
             gpu,
@@ -208,12 +214,17 @@ impl Gpu {
             memory_bytes_max: self.memory_limit().unwrap_or(u64::MAX),
             template_flops_min: self.template_flops_min.load(Ordering::Relaxed),
             tiles: match self.limits.target {
-                _ if !self.alone.load(Ordering::Relaxed) => self.limits.tiles.clone(),
+                _ if !self.is_alone() => self.tuned(&self.limits.tiles),
                 Target::SoftwareGpu => Tiles::SOFTWARE,
                 Target::Gpu | Target::Cpu => Tiles::APPLE,
             },
             ..self.limits.clone()
         }
+    }
+
+    /// Whether invocations of products load for themselves.
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
     }
 
     /// Has invocations of products load for themselves.
@@ -379,6 +390,7 @@ impl Gpu {
     pub(super) fn set_cache_dir(&self, path: &std::path::Path) {
         let kept = self.keep(path);
         *lock(&self.kept) = Some(Arc::new(kept));
+        self.recall();
     }
 
     fn kept(&self) -> Option<Arc<keep::Kept>> {
@@ -412,6 +424,11 @@ impl Drop for Gpu {
 #[cfg(target_arch = "wasm32")]
 impl Gpu {
     pub(super) fn set_cache_dir(&self, _: &std::path::Path) {}
+
+    /// A page tunes nothing.
+    fn tuned(&self, tiles: &Tiles) -> Tiles {
+        tiles.clone()
+    }
 
     pub(super) fn remembers(&self, _: &str) -> bool {
         false

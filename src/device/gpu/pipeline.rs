@@ -85,7 +85,7 @@ impl Key {
 impl Gpu {
     /// The pipelines of `shaders`, each with the name of its kernel; the missing ones are compiled,
     /// side by side where there are threads.
-    pub(super) fn pipelines(&self, shaders: &[(&str, &Shader)]) -> Result<Vec<Arc<Pipeline>>> {
+    pub(in crate::device) fn pipelines(&self, shaders: &[(&str, &Shader)]) -> Result<Vec<Arc<Pipeline>>> {
         let checked = self.checked.load(Ordering::Relaxed);
         let keys: Vec<Key> = shaders.iter().map(|(_, shader)| Key::new(shader, checked)).collect();
         let mut ready: Vec<Option<Arc<Pipeline>>> = {

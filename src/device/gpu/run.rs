@@ -274,6 +274,37 @@ impl Program {
         Ok(())
     }
 
+    /// Seconds that a run takes, of `runs` that follow on each other, by the GPU's clock; waits for them.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn seconds(&self, op: &str, leaves: &[Arc<GpuBuffer>], runs: usize) -> Result<f64> {
+        let gpu = &self.gpu;
+        let slots = self.memory(op, leaves, gpu.health.begin())?;
+        let mut bound = lock(&self.bound);
+        let mut seconds = 0.0;
+        for range in &self.submissions {
+            let timer = gpu.timer(op)?;
+            let commands = gpu.scoped(ErrorKind::Device, op, || {
+                let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                let mut pass = timer.pass(0, &mut encoder);
+                for _ in 0..runs {
+                    let launches = self.launches.iter().zip(bound.iter_mut());
+                    for (launch, bound) in launches.take(range.end).skip(range.start) {
+                        pass.set_pipeline(&launch.pipeline.raw);
+                        pass.set_bind_group(0, self.bind(launch, bound, &slots)?, &[]);
+                        let [x, y, z] = launch.grid;
+                        pass.dispatch_workgroups(x, y, z);
+                    }
+                }
+                drop(pass);
+                timer.finish(&mut encoder);
+                Ok(encoder.finish())
+            });
+            gpu.submit(op, Some(commands??))?;
+            seconds += timer.seconds(gpu, op)?.first().map_or(0.0, |(_, seconds)| *seconds);
+        }
+        Ok(seconds / runs as f64)
+    }
+
     /// The buffer of every slot; all of them are had before anything is recorded.
     fn memory(&self, op: &str, leaves: &[Arc<GpuBuffer>], serial: u64) -> Result<Vec<Option<Arc<GpuBuffer>>>> {
         let plan = &self.plan;
