@@ -4,7 +4,7 @@
 //!
 //! - [`Tensor`] has all the words: creation, operators, reductions, products, losses and the rest.
 //! - [`Device`] says where tensors live: [`Device::best`], [`Device::cpu`] and the GPUs by name.
-//! - [`Tensor::grad`] differentiates; [`checkpoint`] and [`custom_gradient`] change how.
+//! - [`Tensor::grad`] differentiates; [`checkpoint`], [`checkpoint_with`] and [`custom_gradient`] change how.
 //! - [`realize`] runs several results in one plan; [`explain`](fn@explain) shows what would run.
 //! - [`tune`] finds out which products run best how on your own GPU.
 //! - [`Error`] is what reading gives where a formula was wrong: see [`Tensor::error`].
@@ -45,7 +45,7 @@ pub use device::realize::realize;
 pub use device::tune;
 pub use dtype::{DType, Element, Number};
 pub use error::{Error, ErrorKind, Result};
-pub use grad::{checkpoint, custom_gradient};
+pub use grad::{Recompute, checkpoint, checkpoint_with, custom_gradient};
 pub use graph::{Device, Operand, Tensor};
 pub use ops::attention::AttentionOptions;
 pub use ops::conv::ConvOptions;

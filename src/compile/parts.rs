@@ -7,6 +7,7 @@
 use crate::compile::graph::{Graph, Id};
 use crate::compile::plan::Limits;
 use crate::compile::schedule::windows;
+use crate::dtype::DType;
 use crate::graph::mix::Ids;
 use crate::graph::op::{Op, Reduction};
 use crate::graph::scalar::{Family, Scalar};
@@ -93,6 +94,12 @@ fn weight(graph: &Graph, id: Id) -> u32 {
     }
 }
 
+/// Whether node `id` rounds 32 bits to 16.
+fn rounds(graph: &Graph, id: Id) -> bool {
+    let node = graph.node(id);
+    matches!(node.op, Op::Cast) && node.dtype.bytes() == 2 && graph.node(node.src[0]).dtype == DType::F32
+}
+
 /// What is computed of which `id` compares elements with the greatest or least. Computed again in
 /// another kernel it might differ in its last bit, and then no element would be the greatest.
 fn extreme_of(graph: &Graph, id: Id) -> Option<Id> {
@@ -146,6 +153,7 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
         size: vec![0; n],
         reads: vec![0; n],
         hero_below: vec![false; n],
+        product_below: vec![false; n],
         pieces: vec![None; n],
         whole: vec![false; n],
     };
@@ -175,7 +183,7 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
             p.sum(id, limits);
         }
         let again = users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX;
-        if again && node.dtype.bytes() < 4 && !is_hero(graph, id) {
+        if again && node.dtype.bytes() < 4 && !is_hero(graph, id) && !rounds(graph, id) {
             // A packed value cannot be stored beside a product; what it is computed from can.
             for &s in &node.src {
                 p.store(s, limits);
@@ -185,6 +193,10 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
         let dear = p.size[k] > INLINE_MAX || (users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX && weight(graph, id) > 0);
         if dear || is_hero(graph, id) {
             p.part[k] = true;
+        } else if rounds(graph, id) && p.product_below[k] {
+            // Whoever reads a rounded product then reads 16 bits, and nobody the sums in 32.
+            p.part[k] = true;
+            p.product_below[k] = false;
         } else if users[k] >= 2 && p.cost[k] >= RECOMPUTE_MAX && !matches!(node.op, Op::Data) {
             // A view used twice: what it views is computed once.
             p.store(id, limits);
@@ -224,6 +236,8 @@ struct Choice<'g> {
     reads: Vec<u32>,
     /// Whether a hero's result is read without being stored for its own sake.
     hero_below: Vec<bool>,
+    /// Whether one of a product is, element by element.
+    product_below: Vec<bool>,
     pieces: Vec<Option<Piece>>,
     /// Whether each node is a concat that has pieces.
     whole: Vec<bool>,
@@ -300,6 +314,15 @@ impl Choice<'_> {
         if self.settled(x) {
             return false;
         }
+        // What was rounded on the way lies in memory as that.
+        let small = |view: &Id| {
+            let node = self.graph.node(*view);
+            rounds(self.graph, *view) && node.shape.numel() <= self.graph.node(x).shape.numel()
+        };
+        if let Some(at) = views.iter().position(small) {
+            x = views[at];
+            views.truncate(at);
+        }
         self.part[x as usize] = true;
         // What the views cost was counted before.
         views.iter().rev().for_each(|&view| self.sum(view, limits));
@@ -345,9 +368,13 @@ impl Choice<'_> {
         let node = self.graph.node(id);
         (self.cost[k], self.size[k], self.reads[k]) = (weight(self.graph, id), 1, 0);
         self.hero_below[k] = false;
+        let product = matches!(node.op, Op::Dot | Op::Conv(_));
+        self.product_below[k] = product;
         for &s in &node.src {
             let below = self.graph.node(s);
             let x = s as usize;
+            let open = !self.part[x] || is_hero(self.graph, s);
+            self.product_below[k] |= open && self.product_below[x] && below.shape.numel() == node.shape.numel();
             self.hero_below[k] |= is_hero(self.graph, s) || (!self.settled(s) && self.hero_below[x]);
             if self.settled(s) {
                 if !matches!(below.op, Op::Const(_) | Op::Iota { .. }) {
@@ -359,5 +386,6 @@ impl Choice<'_> {
                 self.reads[k] = self.reads[k].saturating_add(self.reads[x]);
             }
         }
+        self.product_below[k] &= product || !is_hero(self.graph, id);
     }
 }

@@ -14,7 +14,8 @@ use crate::compile::index::{Lin, flatten, unflatten};
 use crate::compile::kernel::{self, I, J, K, Kind, O};
 use crate::compile::parts::{self, Piece};
 use crate::compile::plan::{Limits, Target};
-use crate::graph::op::Op;
+use crate::compile::wgsl::{TILED_MIN, grouped};
+use crate::graph::op::{Op, Region};
 use crate::shape::{AxisSet, Shape};
 
 /// Expressions one kernel may have; more would only make it slow to compile.
@@ -27,6 +28,8 @@ pub struct Cluster {
     pub space: Space,
     /// The parts in graph order.
     pub parts: Vec<Id>,
+    /// The last fence that its parts are behind: nothing computed again joins a kernel before it.
+    region: u64,
     /// The clusters whose results it reads, directly or not, as a bit set.
     before: Vec<u64>,
     /// The nodes it loads.
@@ -91,6 +94,7 @@ pub fn schedule(graph: &Graph, limits: &Limits, careful: bool) -> Schedule {
     let pieces = chosen.pieces.clone();
     let mut s = Schedule { clusters: Vec::new(), of: vec![None; graph.nodes.len()], pieces, assembled };
     let mut readers: Vec<Vec<u32>> = vec![Vec::new(); graph.nodes.len()];
+    let regions = regions(graph);
     for id in (0..graph.nodes.len() as Id).filter(|&id| chosen.part[id as usize]) {
         if !s.assembled[id as usize].is_empty() {
             continue;
@@ -116,6 +120,9 @@ pub fn schedule(graph: &Graph, limits: &Limits, careful: bool) -> Schedule {
         let joined = candidates.iter().enumerate().find_map(|(k, &c)| {
             // Joining may not make a cluster wait for its own result.
             let waits = |d: u32| has(&s.clusters[d as usize].before, c);
+            if s.clusters[c as usize].region != regions[id as usize] {
+                return None;
+            }
             let cyclic = candidates[..n_direct].iter().any(|&d| d != c && waits(d));
             if cyclic || whole.iter().any(|&d| d == c || waits(d)) {
                 return None;
@@ -133,8 +140,8 @@ pub fn schedule(graph: &Graph, limits: &Limits, careful: bool) -> Schedule {
             }
             None => {
                 let c = s.clusters.len() as u32;
-                s.clusters.push(Cluster { space: own, parts: vec![id], before: Vec::new(), reads: Vec::new() });
-                s.clusters[c as usize].reads = near.clone();
+                let (region, before, reads) = (regions[id as usize], Vec::new(), near.clone());
+                s.clusters.push(Cluster { space: own, parts: vec![id], region, before, reads });
                 c
             }
         };
@@ -150,7 +157,7 @@ pub fn schedule(graph: &Graph, limits: &Limits, careful: bool) -> Schedule {
             }
         }
     }
-    s.in_order(graph)
+    s.in_order()
 }
 
 impl Schedule {
@@ -190,7 +197,10 @@ impl Schedule {
         let between = |x: &Cluster, k: u32| {
             (has(&x.before, other) && has(&a.before, k)) || (has(&x.before, c) && has(&b.before, k))
         };
-        if b.parts.is_empty() || (0..).zip(&self.clusters).any(|(k, x)| k != c && k != other && between(x, k)) {
+        if b.parts.is_empty()
+            || a.region != b.region
+            || (0..).zip(&self.clusters).any(|(k, x)| k != c && k != other && between(x, k))
+        {
             return;
         }
         let mut parts = [a.parts.clone(), b.parts.clone()].concat();
@@ -229,7 +239,8 @@ impl Schedule {
     ) -> Option<(Space, Vec<Id>)> {
         let cluster = &self.clusters[c as usize];
         let parts: Vec<Id> = cluster.parts.iter().copied().chain([id]).collect();
-        if matches!(space, Space::Product(_)) && graph.node(id).dtype.bytes() < 4 {
+        let packed = graph.node(id).dtype.bytes() < 4;
+        if matches!(&space, Space::Product(p) if packed && !stores_words(p, limits)) {
             return None;
         }
         self.fits(graph, limits, careful, c, &parts, &space).map(|reads| (space, reads))
@@ -314,7 +325,7 @@ impl Schedule {
     }
 
     /// The clusters in an order in which they can run: as written, as far as possible.
-    fn in_order(self, graph: &Graph) -> Schedule {
+    fn in_order(self) -> Schedule {
         let n = self.clusters.len();
         let mut order: Vec<u32> = (0..n as u32).collect();
         // Everything before a cluster has fewer clusters before it.
@@ -341,9 +352,18 @@ impl Schedule {
         order.iter().enumerate().for_each(|(k, &c)| place[c as usize] = k as u32);
         let of = self.of.iter().map(|c| c.map(|c| place[c as usize])).collect();
         let clusters = order.iter().map(|&c| self.clusters[c as usize].clone()).collect();
-        let _ = graph;
         Schedule { clusters, of, ..self }
     }
+}
+
+/// The last fence that each node is behind, by number from 1; 0 where there is none.
+fn regions(graph: &Graph) -> Vec<u64> {
+    let mut regions: Vec<u64> = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let below = node.src.iter().map(|&s| regions[s as usize]).max().unwrap_or(0);
+        regions.push(if let Op::Fence(Region(n)) = node.op { below.max(n + 1) } else { below });
+    }
+    regions
 }
 
 /// The space a part has by itself.
@@ -385,7 +405,6 @@ fn own_space(graph: &Graph, id: Id) -> Space {
 
 /// The space of `cluster` with part `id`, whose own space is `own`, when there may be one.
 fn merge(graph: &Graph, limits: &Limits, cluster: &Cluster, own: &Space, id: Id, direct: bool) -> Option<Space> {
-    let numel = graph.node(id).shape.numel();
     match (&cluster.space, own) {
         (Space::Map(n), Space::Map(m)) if n == m => Some(Space::Map(*n)),
         (Space::Map(n), Space::Rows(rows))
@@ -396,7 +415,6 @@ fn merge(graph: &Graph, limits: &Limits, cluster: &Cluster, own: &Space, id: Id,
             (keeps_busy && direct).then(|| own.clone())
         }
         (Space::Rows(rows), Space::Map(m)) if *m == rows.outer * rows.inner || *m == rows.outer => {
-            let _ = numel;
             Some(cluster.space.clone())
         }
         (Space::Rows(a), Space::Rows(b)) if a == b => Some(cluster.space.clone()),
@@ -535,6 +553,13 @@ fn conv_values(
     let mask = e.all_inside(&conditions, None);
     let value = e.value(node.src[0], &from, mask);
     vec![lhs, e.or_zero(mask, value, node.dtype)]
+}
+
+/// Whether four neighbours of a product are stored at once, so that packed elements are whole words;
+/// a CPU stores any element by itself.
+fn stores_words(p: &Product, limits: &Limits) -> bool {
+    let [_, m, n, _] = p.extents;
+    limits.target == Target::Cpu || (m.min(n) >= TILED_MIN && n.is_multiple_of(4) && grouped(&p.position, J, &[]))
 }
 
 /// How many bindings an operand of `bytes` takes.

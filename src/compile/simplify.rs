@@ -167,6 +167,7 @@ impl Pass<'_> {
                     self.constant(&node, cast(value, node.dtype))
                 }
                 None if self.out.node(node.src[0]).dtype == node.dtype => node.src[0],
+                None if self.widened(node.src[0]) == Some(node.dtype) => self.out.src(node.src[0], 0),
                 None => self.intern(node),
             },
             Op::Reshape | Op::Expand => self.view(node),
@@ -278,6 +279,12 @@ impl Pass<'_> {
             Op::Const(value) => Some(value),
             _ => None,
         }
+    }
+
+    /// The dtype of 16 bits whose numbers node `id` has in 32.
+    fn widened(&self, id: Id) -> Option<DType> {
+        let Node { op: Op::Cast, src, dtype: DType::F32, .. } = self.out.node(id) else { return None };
+        Some(self.out.node(src[0]).dtype).filter(|dtype| dtype.bytes() == 2)
     }
 
     fn custom(&mut self, mut node: Node, call: CustomCall) -> Id {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{mistake, walk};
-use crate::graph::mix::Ids;
+use super::walk;
+use crate::graph::mix::{ById, Ids};
 use crate::graph::op::{Block, Gradient, Op, Region};
-use crate::graph::tensor::{Tensor, fresh_id};
+use crate::graph::scalar::Scalar;
+use crate::graph::tensor::{Operands, Tensor, fresh_id};
 
 /// A gradient that is a closure.
 struct Rule<F> {
@@ -62,51 +63,175 @@ pub fn custom_gradient(
     f(&src).block(name, Block(Arc::new(rule)), inputs)
 }
 
+/// What a checkpoint computes again in the backward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recompute {
+    /// Everything between the inputs and the result: the least memory.
+    #[default]
+    All,
+    /// What is cheap. Results of products, convolutions and kernels are kept; element by element work,
+    /// norms and softmax run again.
+    Cheap,
+}
+
 /// `f(inputs)`, whose intermediate results are not kept for the backward pass but computed again
 /// there.
 ///
-/// `f` runs once now and once in each gradient; it must build the same formula both times. Tensors
-/// it captures, weights as well as random keys, are shared by both, so the same bits are drawn and
-/// the gradients of weights arrive as ever.
+/// Tensors that `f` captures, weights as well as random keys, are shared by both passes, so the same
+/// bits are drawn and the gradients of weights arrive as ever.
 ///
 /// ```
 /// # use wgrad::prelude::*;
 /// let w = Tensor::new(2.0, &Device::cpu()).tracked();
 /// let x = Tensor::new(3.0, &Device::cpu()).tracked();
-/// let weight = w.clone();
-/// let y = wgrad::checkpoint(move |x| (&x[0] * &weight).exp().ln(), &[&x]);
+/// let y = wgrad::checkpoint(|x| (&x[0] * &w).exp().ln(), &[&x]);
 /// let grads = y.grad(&[&x, &w]);
 /// assert!((grads[0].item::<f32>()? - 2.0).abs() < 1e-5);
 /// assert!((grads[1].item::<f32>()? - 3.0).abs() < 1e-5);
 /// # Ok::<(), wgrad::Error>(())
 /// ```
 #[track_caller]
-pub fn checkpoint(f: impl Fn(&[Tensor]) -> Tensor + Send + Sync + 'static, inputs: &[&Tensor]) -> Tensor {
+pub fn checkpoint(f: impl FnOnce(&[Tensor]) -> Tensor, inputs: &[&Tensor]) -> Tensor {
+    checkpoint_with(Recompute::All, f, inputs)
+}
+
+/// [`checkpoint`] that computes again what `recompute` says.
+///
+/// ```
+/// # use wgrad::prelude::*;
+/// use wgrad::{Recompute, checkpoint_with};
+/// let w = Tensor::ones([64, 64], &Device::cpu()).tracked();
+/// let x = Tensor::ones([8, 64], &Device::cpu());
+/// let flops = |recompute| -> wgrad::Result<u64> {
+///     let y = checkpoint_with(recompute, |x| x[0].matmul(&w).tanh().matmul(&w).tanh(), &[&x]);
+///     Ok(wgrad::explain(&y.sum(..).grad(&[&w]))?.flops())
+/// };
+/// assert!(flops(Recompute::Cheap)? < flops(Recompute::All)?);
+/// # Ok::<(), wgrad::Error>(())
+/// ```
+#[track_caller]
+pub fn checkpoint_with(recompute: Recompute, f: impl FnOnce(&[Tensor]) -> Tensor, inputs: &[&Tensor]) -> Tensor {
     let start = fresh_id();
-    let n_inputs = inputs.len();
     let src: Vec<Tensor> = inputs.iter().map(|&x| x.clone()).collect();
     let y = f(&src);
     let captured = captured(&y, start);
     let operands: Vec<&Tensor> = inputs.iter().copied().chain(&captured).collect();
-    let gradient = move |src: &[Tensor], y: &Tensor, dy: &Tensor| {
+    let again = Again { inputs: inputs.len(), recompute };
+    y.block(CHECKPOINT, Block(Arc::new(again)), &operands)
+}
+
+const CHECKPOINT: &str = "checkpoint";
+
+/// The gradient of a checkpoint: that of a copy of its definition, which nothing is shared with.
+struct Again {
+    /// How many of the operands are inputs; the others were captured.
+    inputs: usize,
+    recompute: Recompute,
+}
+
+impl Gradient for Again {
+    fn name(&self) -> &str {
+        CHECKPOINT
+    }
+    fn gradient(
+        &self,
+        src: &[Tensor],
+        y: &Tensor,
+        dy: &Tensor,
+        _: &dyn Fn() -> Vec<Option<Tensor>>,
+    ) -> Vec<Option<Tensor>> {
+        let (inputs, captured) = src.split_at(self.inputs.min(src.len()));
         // Another id, so that nothing computed from these inputs is merged with the forward pass.
         let region = Region(fresh_id());
-        let (inputs, captured) = src.split_at(n_inputs.min(src.len()));
-        let inputs: Vec<Tensor> = inputs.iter().map(|x| x.fence(region)).collect();
-        let again = f(&inputs);
-        if again.is_valid() && (again.shape() != y.shape() || again.dtype() != y.dtype()) {
-            let (first, then) = (y.shape(), again.shape());
-            let fact = format!("the function gave {} {first}, then {} {then}", y.dtype(), again.dtype());
-            return vec![Some(mistake("checkpoint", fact, y)); src.len()];
+        let fenced: Vec<Tensor> = inputs.iter().map(|x| x.fence(region)).collect();
+        let Some(definition) = y.with_src(|src| src.first().cloned()) else { return Vec::new() };
+        let mut new = ById::default();
+        for (old, new_one) in inputs.iter().zip(&fenced).chain(captured.iter().zip(captured)) {
+            new.entry(old.0.id).or_insert_with(|| new_one.clone());
         }
-        if !again.is_valid() {
-            return vec![Some(again); src.len()];
-        }
-        let leaves: Vec<&Tensor> = inputs.iter().chain(captured).collect();
+        let oldest = inputs.iter().map(|x| x.0.id).min().unwrap_or(u64::MAX);
+        let again = self.copied(&definition, oldest, new, region);
+        let leaves: Vec<&Tensor> = fenced.iter().chain(captured).collect();
         let found = walk(&again, dy, &leaves, true).found;
         leaves.iter().map(|x| found.get(&x.0.id).cloned()).collect()
-    };
-    y.block("checkpoint", Block(Arc::new(Rule { name: "checkpoint".to_string(), gradient })), &operands)
+    }
+}
+
+impl Again {
+    /// `y` over the operands in `new` in place of those they stand for; no user of those is as old as
+    /// `oldest`.
+    #[track_caller]
+    fn copied(&self, y: &Tensor, oldest: u64, mut new: ById<Tensor>, region: Region) -> Tensor {
+        let mut old: ById<Tensor> = ById::default();
+        let mut open = vec![y.clone()];
+        while let Some(x) = open.pop() {
+            let id = x.0.id;
+            if id > oldest && !new.contains_key(&id) && !old.contains_key(&id) {
+                x.with_src(|src| open.extend(src.iter().cloned()));
+                old.insert(id, x);
+            }
+        }
+        let mut order: Vec<Tensor> = old.into_values().collect();
+        order.sort_unstable_by_key(|x| x.0.id);
+        for x in order {
+            let src = x.src();
+            let copies: Operands = match x.0.op {
+                // Bits that are dropped by are drawn once more: they are as many as what they drop.
+                Op::Random => src.iter().map(|key| key.fence(region)).collect(),
+                _ => src.iter().map(|s| new.get(&s.0.id).unwrap_or(s).clone()).collect(),
+            };
+            if copies.iter().zip(&src).all(|(copy, s)| copy.0.id == s.0.id) {
+                continue;
+            }
+            let mut copy = x.over(copies);
+            if self.recompute == Recompute::Cheap && dear(&x) {
+                copy = x.detach().fence(region).in_place_of(&copy);
+            }
+            new.insert(x.0.id, copy);
+        }
+        new.remove(&y.0.id).unwrap_or_else(|| y.clone())
+    }
+}
+
+/// Whether [`Recompute::Cheap`] keeps a node: the result of a product, or that in 16 bits with its bias.
+fn dear(x: &Tensor) -> bool {
+    let rounded = x.dtype().bytes() == 2 && matches!(x.0.op, Op::Cast);
+    let mut x = x.clone();
+    loop {
+        match x.0.op {
+            Op::Dot | Op::Conv(_) | Op::Custom(_) => return true,
+            Op::Cast | Op::Reshape | Op::Permute(_) | Op::Scalar(Scalar::Add) if rounded => {}
+            _ => return false,
+        }
+        let Some(below) = x.with_src(|src| src.first().cloned()) else { return false };
+        x = below;
+    }
+}
+
+/// A gradient that is that of the only operand.
+struct InPlace;
+
+impl Gradient for InPlace {
+    fn name(&self) -> &str {
+        "in_place_of"
+    }
+    fn gradient(
+        &self,
+        _: &[Tensor],
+        _: &Tensor,
+        dy: &Tensor,
+        _: &dyn Fn() -> Vec<Option<Tensor>>,
+    ) -> Vec<Option<Tensor>> {
+        vec![Some(dy.clone())]
+    }
+}
+
+impl Tensor {
+    /// This value with the gradient of `x`, as if it were that.
+    #[track_caller]
+    pub(crate) fn in_place_of(&self, x: &Tensor) -> Tensor {
+        self.block("in_place_of", Block(Arc::new(InPlace)), &[x])
+    }
 }
 
 /// What the derivative of a block's definition, the first of `src`, has for each of its operands.

@@ -14,7 +14,7 @@ use crate::graph::mix::{ById, Ids};
 use crate::graph::op::Op;
 use crate::graph::tensor::{Operands, Tensor};
 
-pub use block::{checkpoint, custom_gradient};
+pub use block::{Recompute, checkpoint, checkpoint_with, custom_gradient};
 
 impl Tensor {
     /// The gradient of this tensor, which has one element, with respect to each of `targets`.

@@ -59,6 +59,22 @@ impl Tensor {
     /// A node of `op` over `src`; operands are taken as checked by the caller.
     #[track_caller]
     pub(crate) fn node(op: Op, src: Operands, shape: Shape, dtype: DType, device: &Device) -> Tensor {
+        Tensor::made(op, src, shape, dtype, device, Location::caller())
+    }
+
+    /// The same op from the same line of the user's over other operands, which are like its own.
+    pub(crate) fn over(&self, src: Operands) -> Tensor {
+        Tensor::made(self.0.op.clone(), src, self.0.shape, self.0.dtype, &self.0.device, self.0.at)
+    }
+
+    fn made(
+        op: Op,
+        src: Operands,
+        shape: Shape,
+        dtype: DType,
+        device: &Device,
+        at: &'static Location<'static>,
+    ) -> Tensor {
         let tracked = match op {
             Op::Detach => false,
             Op::Tracked => true,
@@ -75,7 +91,7 @@ impl Tensor {
             device: device.clone(),
             tracked,
             oldest,
-            at: Location::caller(),
+            at,
             state: Mutex::new(State { src, value: None, released: false }),
         }))
     }

@@ -4,6 +4,7 @@
 //! Two kinds: PyTorch's `TransformerEncoderLayer(norm_first=True)` with layer norms and biases, and
 //! the one with RMS norms, SwiGLU and no biases.
 
+use crate::grad::{Recompute, checkpoint_with};
 use crate::graph::tensor::Tensor;
 use crate::nn::cache::KvCache;
 use crate::nn::{Activation, Dropout, LayerNorm, Linear, Module, MultiHeadAttention, RmsNorm};
@@ -33,6 +34,7 @@ pub struct TransformerBlock {
     norms: [Norm; 2],
     activation: Activation,
     dropout: Dropout,
+    recompute: Option<Recompute>,
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +59,7 @@ impl TransformerBlock {
             ],
             activation: Activation::Gelu,
             dropout: Dropout::new(0.0),
+            recompute: None,
         }
     }
 
@@ -84,6 +87,7 @@ impl TransformerBlock {
             ],
             activation: Activation::Silu,
             dropout: Dropout::new(0.0),
+            recompute: None,
         }
     }
 
@@ -107,6 +111,19 @@ impl TransformerBlock {
     /// joins the residual path.
     pub fn dropout(self, p: f64) -> TransformerBlock {
         TransformerBlock { self_attn: self.self_attn.dropout(p), dropout: Dropout::new(p), ..self }
+    }
+
+    /// Keeps less for the backward pass of training and computes it again there; see
+    /// [`checkpoint_with`].
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// use wgrad::Recompute;
+    /// let params = Params::new(&Device::cpu(), 42);
+    /// let block = nn::TransformerBlock::new(&params.at("block.0"), 8, 2).recompute(Recompute::Cheap);
+    /// ```
+    pub fn recompute(self, recompute: Recompute) -> TransformerBlock {
+        TransformerBlock { recompute: Some(recompute), ..self }
     }
 
     /// The result for the positions that follow those in `cache`; see
@@ -143,8 +160,11 @@ impl TransformerBlock {
 impl Module for TransformerBlock {
     fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
         let [norm1, _] = &self.norms;
-        let y = self.self_attn.forward(&norm1.forward(x, pass), pass);
-        self.finish(x, &y, pass)
+        let whole = |x: &Tensor| self.finish(x, &self.self_attn.forward(&norm1.forward(x, pass), pass), pass);
+        match self.recompute.filter(|_| pass.is_train()) {
+            Some(recompute) => checkpoint_with(recompute, |_| whole(x), &[x]),
+            None => whole(x),
+        }
     }
 }
 

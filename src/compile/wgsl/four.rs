@@ -66,9 +66,11 @@ pub fn four(kernel: &Kernel, limits: &Limits) -> Option<Four> {
     let mut roots = Vec::new();
     operands.iter().flatten().for_each(|four| roots.extend_from_slice(four));
     let views = w.views(limits, roots);
-    let elements = w.elements;
     let wide = views.iter().any(|view| *view != View::Single);
-    wide.then_some(Four { kernel: w.kernel, loads: w.loads, views, operands, stores, elements })
+    // Packed elements of a product are stored in fours or not at all.
+    let packed = matches!(&w.kernel.kind, Kind::Dot(d) if !w.words(&d.stores));
+    let elements = w.elements;
+    (wide || packed).then_some(Four { kernel: w.kernel, loads: w.loads, views, operands, stores, elements })
 }
 
 /// Whether `lins` are four neighbours of which the first is at a multiple of four.
@@ -162,7 +164,7 @@ impl<'k> Writer<'k> {
 
     /// A product loads its left operand at four rows and its right one at four columns.
     fn dot(&mut self, d: &Dot, stores_in_fours: bool) -> Option<(Kind, [Option<[ExprId; 4]>; 2])> {
-        if !super::product::is_tiled(d) || !self.words(&d.stores) {
+        if !super::product::is_tiled(d) {
             return None;
         }
         let rows = d.m.is_multiple_of(4).then(|| self.lanes(I)[d.lhs as usize]);
@@ -194,7 +196,7 @@ impl<'k> Writer<'k> {
     /// Whether four columns of a product are stored at once.
     fn stored_in_fours(&self, d: &Dot) -> bool {
         let values: Vec<ExprId> = d.stores.iter().map(|s| s.value).collect();
-        d.n.is_multiple_of(4) && reachable(self.old, &values).len() <= STORED_MAX
+        d.n.is_multiple_of(4) && (reachable(self.old, &values).len() <= STORED_MAX || !self.words(&d.stores))
     }
 
     /// Whether an element is too much to write four times.
@@ -291,7 +293,7 @@ impl<'k> Writer<'k> {
 }
 
 /// Whether what lies at `index` and its neighbours along `var` lies side by side.
-fn grouped(index: &Lin, var: Var, lanes: &[[ExprId; 4]]) -> bool {
+pub fn grouped(index: &Lin, var: Var, lanes: &[[ExprId; 4]]) -> bool {
     let at: Vec<Lin> = (0..4).map(|k| moved(index, var, k, lanes)).collect();
     side_by_side(&at)
 }

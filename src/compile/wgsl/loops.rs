@@ -130,11 +130,26 @@ pub fn store_word(text: &mut Text<'_>, s: &Store) {
     text.line(line);
 }
 
-/// Stores of 32-bit elements, which may be four neighbours each time.
+/// Stores of 32-bit elements, which may be four neighbours each time; packed ones are.
 pub fn store_words(text: &mut Text<'_>, stores: &[&Store]) {
     let mut rest = stores;
     while let Some((first, after)) = rest.split_first() {
         rest = match rest.split_at_checked(4) {
+            Some((four, after)) if per_word(text, first) > 1 => {
+                let (b, per) = (first.buffer, per_word(text, first));
+                let dtype = text.kernel.buffers[b].dtype;
+                text.atoms(&first.index, &|_| true);
+                let at = text.index(&first.index.div(per));
+                for (k, word) in four.chunks(per).enumerate() {
+                    let bits = |(lane, s): (usize, &&Store)| {
+                        let value = text.value(s.value);
+                        format!("({} << {}u)", text.pack(&value, dtype), lane * 32 / per)
+                    };
+                    let bits: Vec<String> = word.iter().enumerate().map(bits).collect();
+                    text.line(format_args!("store{b}({at} + {k}u, {});", bits.join(" | ")));
+                }
+                after
+            }
             Some((four, after)) if text.view(first.buffer) == View::Wide => {
                 text.atoms(&first.index, &|_| true);
                 let values: Vec<String> = four.iter().map(|s| text.value(s.value)).collect();

@@ -20,6 +20,7 @@ use crate::graph::source;
 use four::View;
 use text::Text;
 
+pub use four::grouped;
 pub use product::{NARROW_GROUP, TILED_MIN, is_tiled, product_of};
 
 /// The shader of `kernel` within `limits`.
