@@ -79,6 +79,7 @@
 //! | `loss.backward()`, `w.grad` | `let grads = loss.backward(&params)`, `grads.get(&w)` |
 //! | `x.detach()`, `torch.no_grad()` | `x.detach()`; what nobody differentiates keeps no history after it ran |
 //! | `torch.utils.checkpoint.checkpoint(f, x)` | [`checkpoint`](crate::checkpoint)`(f, &[&x])` |
+//! | its selective policies, `jax.checkpoint(policy=…)` | [`checkpoint_with`](crate::checkpoint_with)`(Recompute::Cheap, f, &[&x])` keeps what products gave |
 //! | `torch.autograd.Function` | [`custom_gradient`](crate::custom_gradient) |
 //!
 //! # Modules and weights
@@ -105,7 +106,8 @@
 //! | parameter groups | `.group("*.bias", 1.0, 0.0)`: a pattern, a factor on the rate, a weight decay |
 //! | `clip_grad_norm_(params, 1.0)` | `.clip_norm(1.0)` |
 //! | `lr_scheduler.OneCycleLR` and others | `.schedule(Schedule::one_cycle(steps))`; no call after each step |
-//! | `torch.amp.GradScaler`, `autocast` | `.loss_scale(LossScale::dynamic())`, `params.set_compute_dtype(Some(DType::F16))` |
+//! | `torch.autocast(dtype=torch.bfloat16)` | `Pass::train(&params).autocast(DType::BF16)`: see [`Pass::autocast`](crate::Pass::autocast); results stay `f32` tensors |
+//! | `torch.amp.GradScaler` | `.loss_scale(LossScale::dynamic())` on the optimizer, or [`Trainer::autocast`](crate::train::Trainer::autocast) for both |
 //! | `swa_utils.AveragedModel` | `.average(0.999)`, [`swap_average`](crate::optim::Optimizer::swap_average) |
 //! | several `backward()` before a `step()` | [`Gradients::accumulate`](crate::Gradients::accumulate) |
 //! | `DataLoader(ds, 64, shuffle=True, num_workers=2)` | `Loader::new(ds, 64).shuffle(seed).workers(2)`; the last batch is padded and masked |

@@ -3,6 +3,7 @@
 //! Heads may share keys and values, positions may be rotary, and what earlier calls computed may
 //! lie in a [`KvCache`]. The attention itself is the word's business.
 
+use crate::dtype::DType;
 use crate::graph::device::Device;
 use crate::graph::tensor::Tensor;
 use crate::nn::cache::KvCache;
@@ -122,11 +123,12 @@ impl MultiHeadAttention {
         given!(WORD, &[x, memory, &weight], self.fits(x).and_then(|()| self.fits(memory)));
         let size = weight.dim(-1);
         let part = |x: &Tensor, start: usize, n: usize| {
-            let y = x.cast(weight.dtype()).matmul(&weight.narrow(0, start, n).t());
-            match &bias {
+            let w = pass.operand(&weight.narrow(0, start, n));
+            let y = pass.operand(&x.cast(weight.dtype())).matmul(&w.t());
+            pass.result(&match &bias {
                 Some(bias) => y + bias.narrow(0, start, n),
                 None => y,
-            }
+            })
         };
         let shared = self.kv_heads.saturating_mul(self.width);
         let q = part(x, 0, size);
@@ -162,6 +164,9 @@ impl MultiHeadAttention {
         };
         let start = cache.start();
         let (q, k) = (self.positioned(q, &start), self.positioned(k, &start));
+        // The cache keeps them in 16 bits, where they are rounded anyway.
+        let dtype = pass.autocast_dtype().filter(|_| k.dtype() == DType::F32).unwrap_or(k.dtype());
+        let [k, v] = [k, v].map(|x| x.cast(dtype));
         let [k, v] = match cache.extend(&self.in_proj_weight.path(), &k, &v) {
             Ok(parts) => parts,
             Err(bad) => return bad,

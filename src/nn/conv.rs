@@ -51,7 +51,8 @@ macro_rules! convs {
         impl Module for $name {
             fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
                 let (weight, bias) = (self.weight.tensor(pass), self.bias.as_ref().map(|b| b.tensor(pass)));
-                x.cast(weight.dtype()).$word(&weight, bias.as_ref(), self.options.clone())
+                let x = pass.operand(&x.cast(weight.dtype()));
+                pass.result(&x.$word(&pass.operand(&weight), bias.as_ref(), self.options.clone()))
             }
         }
     )*};

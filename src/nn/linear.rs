@@ -1,6 +1,6 @@
 //! [`Linear`] and [`Embedding`]: matrices that multiply, and matrices that are looked up in.
 //!
-//! The product computes in the dtype of its weight, which is where mixed precision comes in.
+//! The product computes in the dtype of its weight, rounded as the pass says.
 
 use crate::graph::tensor::Tensor;
 use crate::nn::{Module, uniform};
@@ -56,11 +56,11 @@ pub(super) fn linear(word: &str, x: &Tensor, weight: &Param, bias: Option<&Param
             _ => Err(format!("{} {} does not fit the input {}", weight.path(), w.shape(), x.shape())),
         }
     });
-    let y = x.cast(w.dtype()).multiplied(word, &w.t());
-    match bias {
+    let y = pass.operand(&x.cast(w.dtype())).multiplied(word, &pass.operand(&w).t());
+    pass.result(&match bias {
         Some(bias) => y + bias.tensor(pass),
         None => y,
-    }
+    })
 }
 
 /// A row for each of `count` numbers: integers `[..]` to `[.., size]`.

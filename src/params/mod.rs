@@ -17,7 +17,6 @@ pub use gradients::Gradients;
 pub use init::Init;
 pub use pass::Pass;
 
-use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
 use crate::graph::tensor::Tensor;
@@ -60,8 +59,6 @@ struct State {
     by_path: BTreeMap<String, usize>,
     /// Passes begun in training: what makes each one's random numbers its own.
     passes: u64,
-    /// The dtype formulas see floats in.
-    compute: Option<DType>,
     /// Weights that lie one after another in one tensor.
     slabs: Vec<(Vec<usize>, Tensor)>,
     live: Vec<std::sync::Weak<pass::Collected>>,
@@ -253,12 +250,6 @@ impl Params {
         weights.map(|entry| entry.frozen = frozen).count()
     }
 
-    /// The dtype in which formulas see `f32` weights (mixed precision); weights and their updates
-    /// stay `f32`. `None`, the default, leaves them as they are.
-    pub fn set_compute_dtype(&self, dtype: Option<DType>) {
-        self.store.lock().compute = dtype;
-    }
-
     /// How many training passes were begun: the state of the random numbers.
     pub fn passes(&self) -> u64 {
         self.store.lock().passes
@@ -370,12 +361,7 @@ impl Param {
         if let Some(value) = pass.newest(self) {
             return value;
         }
-        let compute = self.store.lock().compute;
-        let value = if pass.is_train() && self.is_trained() { self.leaf() } else { self.value() };
-        match compute {
-            Some(dtype) if value.dtype() == DType::F32 && self.kind() == Kind::Weight => value.cast(dtype),
-            _ => value,
-        }
+        if pass.is_train() && self.is_trained() { self.leaf() } else { self.value() }
     }
 
     /// The present value, which no gradient reaches.

@@ -1,9 +1,10 @@
-//! [`Pass`]: whether a model trains or is asked, the random key of a training pass, and what it
-//! collects on the way.
+//! [`Pass`]: whether a model trains or is asked, the precision of its products, the random key of a
+//! training pass, and what it collects on the way.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::dtype::DType;
 use crate::graph::tensor::Tensor;
 use crate::ops::threefry::threefry2x32;
 use crate::params::{Param, Params};
@@ -17,6 +18,8 @@ use crate::params::{Param, Params};
 /// ```
 pub struct Pass {
     train: Option<Training>,
+    /// What products are rounded to.
+    autocast: Option<DType>,
 }
 
 struct Training {
@@ -54,12 +57,83 @@ impl Pass {
             [(state.passes >> 32) as u32 | 1 << 31, state.passes as u32],
         );
         drop(state);
-        Pass { train: Some(Training { key, params: params.clone(), draws: AtomicU64::new(0), collected }) }
+        let train = Training { key, params: params.clone(), draws: AtomicU64::new(0), collected };
+        Pass { train: Some(train), autocast: None }
     }
 
     /// A pass that only asks: weights are read as they are, nothing is random, nothing changes.
     pub fn eval() -> Pass {
-        Pass { train: None }
+        Pass { train: None, autocast: None }
+    }
+
+    /// This pass in mixed precision: whatever multiplies does so in `dtype`, `f16` or `bf16`.
+    ///
+    /// Every tensor stays `f32`, so that sums, losses, exponentials and updates are what they were; what
+    /// is rounded to `dtype` lies in memory in 16 bits.
+    ///
+    /// | | operands | result | compute |
+    /// |---|---|---|---|
+    /// | `Linear`, convolutions, recurrent layers | rounded | rounded, and so is its cotangent | `f32` sums |
+    /// | attention | rounded, by the projections around it | likewise | `f32` scores and softmax |
+    /// | norms, softmax, activations, dropout, pools, embeddings | as they come | `f32` | `f32` |
+    /// | every word on a tensor, losses | as they come | `f32` | `f32` |
+    /// | weights, their gradients, optimizers | | `f32` | `f32` |
+    ///
+    /// A module of your own says [`Pass::operand`] and [`Pass::result`]. Gradients that are too small for
+    /// `f16` want a [`LossScale`](crate::optim::LossScale); `bf16` needs none. See
+    /// [`Trainer::autocast`](crate::train::Trainer::autocast) for both at once.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// let params = Params::new(&Device::cpu(), 42);
+    /// let fc = nn::Linear::new(&params.at("fc"), 3, 2);
+    /// let x = Tensor::new([[0.1, 0.2, 0.3]], &Device::cpu());
+    /// let (y, low) = (fc.forward(&x, &Pass::eval()), fc.forward(&x, &Pass::eval().autocast(DType::F16)));
+    /// assert_eq!(low.dtype(), DType::F32);
+    /// assert_eq!(low.to_vec::<f32>()?, low.cast(DType::F16).cast(DType::F32).to_vec::<f32>()?);
+    /// assert!((y - low).abs().max(..).item::<f32>()? < 1e-3);
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    pub fn autocast(self, dtype: DType) -> Pass {
+        Pass { autocast: Some(dtype).filter(|&dtype| dtype != DType::F32), ..self }
+    }
+
+    /// `x` as something that is multiplied: rounded as [`Pass::autocast`] says, where it is `f32`. Its
+    /// gradient is not rounded, so that weights are moved by what there is.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// let params = Params::new(&Device::cpu(), 42);
+    /// let w = params.weight("w", [4, 4], Init::XavierUniform { gain: 1.0 });
+    /// let square = |x: &Tensor, pass: &Pass| {
+    ///     pass.result(&pass.operand(x).matmul(&pass.operand(&w.tensor(pass)))).exp()
+    /// };
+    /// let pass = Pass::train(&params).autocast(DType::BF16);
+    /// assert_eq!(square.forward(&Tensor::ones([2, 4], &Device::cpu()), &pass).dtype(), DType::F32);
+    /// ```
+    #[track_caller]
+    pub fn operand(&self, x: &Tensor) -> Tensor {
+        match self.autocast {
+            Some(_) if x.dtype() == DType::F32 => self.result(x).in_place_of(x),
+            _ => x.clone(),
+        }
+    }
+
+    /// `y`, the result of a product, rounded as [`Pass::autocast`] says; so is what flows back to it.
+    #[track_caller]
+    pub fn result(&self, y: &Tensor) -> Tensor {
+        match self.autocast {
+            Some(dtype) if !dtype.is_float() => {
+                Tensor::invalid("autocast", format!("products are rounded to f16 or bf16, not {dtype}"), y.device())
+            }
+            Some(dtype) if y.dtype() == DType::F32 && y.is_valid() => y.cast(dtype).cast(DType::F32),
+            _ => y.clone(),
+        }
+    }
+
+    /// The dtype that [`Pass::autocast`] asked for.
+    pub fn autocast_dtype(&self) -> Option<DType> {
+        self.autocast
     }
 
     /// Whether this is a training pass.

@@ -11,7 +11,7 @@ use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::tensor::Tensor;
 use crate::io::file::fault;
-use crate::optim::{Optimizer, Rule};
+use crate::optim::{LossScale, Optimizer, Rule};
 use crate::params::{Params, Pass};
 use crate::train::record::facts;
 use crate::train::tracker::Trackers;
@@ -80,6 +80,7 @@ pub struct Trainer<R> {
     folder: Option<PathBuf>,
     every: Option<u64>,
     resume: bool,
+    autocast: Option<DType>,
     quiet: bool,
     patience: Option<usize>,
     metrics: Vec<Box<dyn Metric>>,
@@ -98,6 +99,7 @@ impl<R: Rule> Trainer<R> {
             folder: None,
             every: None,
             resume: false,
+            autocast: None,
             quiet: false,
             patience: None,
             metrics: Vec::new(),
@@ -130,6 +132,33 @@ impl<R: Rule> Trainer<R> {
     pub fn resume(mut self, resume: bool) -> Self {
         self.resume = resume;
         self
+    }
+
+    /// Trains and evaluates in mixed precision: every pass is [`Pass::autocast`] to `dtype`. For `f16`
+    /// the optimizer gets a dynamic [`LossScale`], unless it has one of its own.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// # use wgrad::{optim::Sgd, train::Trainer};
+    /// let params = Params::new(&Device::cpu(), 42);
+    /// let mut trainer = Trainer::new(&params, Sgd::new(&params, 0.1)).autocast(DType::F16);
+    /// assert_eq!(trainer.optimizer().present_loss_scale().unwrap().item::<f32>()?, 65536.0);
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    pub fn autocast(mut self, dtype: DType) -> Self {
+        if dtype == DType::F16 && self.optimizer.present_loss_scale().is_none() {
+            self.optimizer = self.optimizer.loss_scale(LossScale::dynamic());
+        }
+        self.autocast = Some(dtype);
+        self.setting("autocast", dtype)
+    }
+
+    /// `pass` in the precision of this run.
+    fn precise(&self, pass: Pass) -> Pass {
+        match self.autocast {
+            Some(dtype) => pass.autocast(dtype),
+            None => pass,
+        }
     }
 
     /// Shows nothing.
@@ -285,7 +314,7 @@ impl<R: Rule> Trainer<R> {
         let (mut sum, mut seen) = (0.0, 0);
         for batch in loader.epoch(self.params.device()) {
             batch.check()?;
-            let Outcome { loss, outputs } = forward(&batch, &Pass::eval());
+            let Outcome { loss, outputs } = forward(&batch, &self.precise(Pass::eval()));
             crate::realize([&loss, &outputs])?;
             sum += f64::from(loss.cast(DType::F32).item::<f32>()?) * batch.n as f64;
             seen += batch.n;
@@ -312,7 +341,7 @@ impl<R: Rule> Trainer<R> {
             batch.check()?;
             let lr = self.optimizer.lr();
             let loss = {
-                let pass = Pass::train(&self.params);
+                let pass = self.precise(Pass::train(&self.params));
                 let Outcome { loss, outputs } = forward(&batch, &pass);
                 // Nobody reads the outputs of a training step.
                 drop(outputs);

@@ -5,6 +5,7 @@
 mod agree;
 mod arrays;
 mod augment;
+mod autocast;
 mod compare;
 mod cpu_kernels;
 #[cfg(unix)]
@@ -51,6 +52,7 @@ mod params;
 mod parquet;
 mod passes;
 mod random_graphs;
+mod recompute;
 mod scalars;
 #[cfg(feature = "gpu")]
 mod steps;
