@@ -1,16 +1,17 @@
-//! What a dispatch costs the CPU: runs of a 500-step program on wgpu's backend that does nothing.
+//! What a dispatch costs the host: runs of a 500-step program on wgpu's backend that does nothing,
+//! and the whole way there from a graph whose plan is known.
 //!
 //! `cargo bench --bench encode --features noop`; divide by 500.
 
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::Criterion;
+use criterion::{BatchSize, Criterion};
 use wgrad::compile::kernel::{Access, Buffer, Kernel, Kind, Loop};
 use wgrad::compile::plan::{Home, Plan, Slot, Step};
 use wgrad::compile::shader::{Shader, ShaderBinding};
 use wgrad::device::gpu::Gpu;
-use wgrad::{DType, Device, wgpu};
+use wgrad::{DType, Device, Tensor, wgpu};
 
 const STEPS: usize = 500;
 const TEXT: &str = "
@@ -86,8 +87,27 @@ fn encode(criterion: &mut Criterion) {
     });
 }
 
+/// From a graph to its submission, where the plan is in the cache: flattening, hashing, comparing,
+/// recording and submitting.
+fn hit(criterion: &mut Criterion) {
+    let device = device();
+    let x = Tensor::ones([64], &device);
+    x.realize().expect("a leaf");
+    // Nothing fuses with a scan that feeds another.
+    let chain = || (0..STEPS).fold(x.clone(), |x, _| x.cumsum(0));
+    assert_eq!(wgrad::explain([&chain()]).expect("a plan").kernels(), STEPS);
+    criterion.bench_function("plan-cache hit to submit, 500 dispatches", |bencher| {
+        let realized = |y: Tensor| {
+            y.realize().expect("a run");
+            y
+        };
+        bencher.iter_batched(chain, realized, BatchSize::SmallInput);
+    });
+}
+
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     encode(&mut criterion);
+    hit(&mut criterion);
     criterion.final_summary();
 }

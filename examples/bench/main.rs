@@ -258,6 +258,7 @@ fn time(device: &Device, per: usize, mut call: impl FnMut() -> Result<()>) -> Re
     let after = counts();
     if let Some(file) = std::env::var_os("BENCH_TRACE") {
         let (_, trace) = device.trace(&mut timed)?;
+        let trace = trace.against(device.roofline()?);
         eprintln!("{trace}");
         std::fs::write(file, trace.to_json()).map_err(|e| common::wrong("BENCH_TRACE", &e.to_string()))?;
     }

@@ -49,6 +49,7 @@ pub struct ShaderBinding {
     pub size_bytes: u64,
     /// Whether it is declared `read_write`.
     pub writable: bool,
-    /// Bytes of what the shader calls an element: a word, or a vector of four.
+    /// Bytes of what the shader calls an element: a word, or a vector of four; 0 where only the
+    /// driver knows, as of a user's shader.
     pub element_bytes: u64,
 }

@@ -1,8 +1,11 @@
-//! `explain`: what would run for a tensor, as text and as numbers, without running it.
+//! `explain`: what would run for a tensor, as text and as numbers, without running it; and, when
+//! asked, what it takes to run. Keeps the leaves for that, and knows nothing of results.
 
 use std::fmt;
 
 use crate::compile::compile;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::compile::graph::Bindings;
 use crate::compile::graph::Graph;
 use crate::compile::plan::{Limits, Plan, Target};
 use crate::compile::shader::Shader;
@@ -10,6 +13,10 @@ use crate::compile::wgsl;
 use crate::device::cpu::Cpu;
 #[cfg(feature = "gpu")]
 use crate::device::gpu::Gpu;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::device::realize::fits;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::device::trace::Trace;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
 use crate::graph::tensor::Tensor;
@@ -19,6 +26,11 @@ pub struct Explanation {
     graph: Graph,
     plan: Plan,
     shaders: Vec<Shader>,
+    #[cfg(not(target_arch = "wasm32"))]
+    device: Device,
+    /// The tensors that the plan reads, so that it can be run.
+    #[cfg(not(target_arch = "wasm32"))]
+    bindings: Bindings,
 }
 
 /// Explains what would run to compute `tensors`, which are on one device.
@@ -44,13 +56,22 @@ pub fn explain<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<Expl
         return Err(Error::new(ErrorKind::Operand, "explain", "tensors on different devices"));
     }
     let limits = limits(&device)?;
-    let (graph, _) = Graph::flatten(&roots);
+    #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "nothing is timed there"))]
+    let (graph, bindings) = Graph::flatten(&roots);
     let plan = compile(&graph, &limits);
     let shaders = match limits.target {
         Target::Cpu => Vec::new(),
         Target::Gpu | Target::SoftwareGpu => plan.steps.iter().map(|step| wgsl::emit(&step.kernel, &limits)).collect(),
     };
-    Ok(Explanation { graph, plan, shaders })
+    Ok(Explanation {
+        graph,
+        plan,
+        shaders,
+        #[cfg(not(target_arch = "wasm32"))]
+        device,
+        #[cfg(not(target_arch = "wasm32"))]
+        bindings,
+    })
 }
 
 /// The limits plans for `device` are made with.
@@ -94,6 +115,56 @@ impl Explanation {
     /// The shader of each kernel; none on the CPU.
     pub fn wgsl(&self) -> impl Iterator<Item = &str> {
         self.shaders.iter().map(|shader| shader.text.as_str())
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Explanation {
+    /// Runs the plan twice, and tells of the second time how long each kernel took, what it moved
+    /// and did, and how near that is to the device's [roofline](Device::roofline).
+    ///
+    /// The results are thrown away, so it does not matter whether the tensors have theirs by now.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// let x = Tensor::ones([256, 256], &Device::cpu());
+    /// println!("{}", wgrad::explain([&x.matmul(&x).softmax(-1)])?.measure()?);
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    pub fn measure(&self) -> Result<Trace> {
+        let (op, device) = ("measure", &self.device);
+        let roofline = device.roofline()?;
+        #[cfg(feature = "gpu")]
+        crate::device::selftest::test_now(device, &self.plan)?;
+        let limits = limits(device)?;
+        if compile(&self.graph, &limits) != self.plan {
+            return Err(Error::new(ErrorKind::Device, op, "the device's limits have changed; explain again"));
+        }
+        fits(op, &self.plan, &limits)?;
+        let twice = |run: &dyn Fn() -> Result<()>| {
+            run()?;
+            device.trace(run)
+        };
+        let leaves = self.plan.leaves.iter().map(|&n| self.bindings.leaves.get(n));
+        let Some(leaves) = leaves.collect::<Option<Vec<_>>>() else {
+            return Err(Error::new(ErrorKind::Device, op, "a leaf is missing"));
+        };
+        let scalars = &self.bindings.scalars;
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = Gpu::of(device) {
+            let program = gpu.program(op, self.plan.clone().into(), &self.shaders)?;
+            let leaves = leaves.into_iter().map(|leaf| gpu.leaf(op, leaf)).collect::<Result<Vec<_>>>()?;
+            let ((), trace) = twice(&|| program.run(op, &leaves, scalars).map(drop))?;
+            return Ok(trace.against(roofline));
+        }
+        let Some(cpu) = Cpu::of(device) else {
+            return Err(Error::new(ErrorKind::Device, op, format!("nothing runs {device}")));
+        };
+        let programs = cpu.prepare(&self.plan)?;
+        let leaves = leaves.into_iter().map(|leaf| cpu.leaf(op, leaf)).collect::<Result<Vec<_>>>()?;
+        let run = || cpu.run(&self.plan, &programs, &leaves, scalars)?.faults.into_iter().next().map_or(Ok(()), Err);
+        let ((), trace) = twice(&run)?;
+        Ok(trace.against(roofline))
     }
 }
 

@@ -13,6 +13,8 @@ mod explain;
 pub mod gpu;
 mod memory;
 pub mod realize;
+#[cfg(not(target_arch = "wasm32"))]
+mod roofline;
 #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
 mod search;
 #[cfg(feature = "gpu")]
@@ -30,6 +32,8 @@ pub use gpu::adapter::GpuOptions;
 #[cfg(feature = "gpu")]
 pub use gpu::interop::WgpuBuffer;
 pub use memory::MemoryUse;
+#[cfg(not(target_arch = "wasm32"))]
+pub use roofline::Roofline;
 #[cfg(not(target_arch = "wasm32"))]
 pub use trace::{Trace, Traced};
 #[cfg(not(target_arch = "wasm32"))]

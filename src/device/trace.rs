@@ -5,10 +5,11 @@
 
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::device::clock::Clock;
 use crate::device::cpu::Cpu;
+use crate::device::roofline::Roofline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
 
@@ -18,6 +19,7 @@ pub struct Trace {
     events: Vec<Traced>,
     /// Seconds that passed on the host.
     seconds: f64,
+    roofline: Option<Roofline>,
 }
 
 /// One run of a kernel.
@@ -41,6 +43,8 @@ pub struct Traced {
 pub struct Recorder {
     on: AtomicBool,
     events: Mutex<(Option<Clock>, Vec<Traced>)>,
+    /// What the device can do at its best, once somebody measured it.
+    pub(super) roofline: OnceLock<Roofline>,
 }
 
 impl Recorder {
@@ -89,24 +93,12 @@ impl Device {
     /// assert_eq!(trace.kernels().len(), 2);
     /// # Ok::<(), wgrad::Error>(())
     /// ```
+    ///
+    /// [`Trace::against`] adds how near each kernel came to what the device can do.
     pub fn trace<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, Trace)> {
-        let fault = |fact: &str| Err(Error::new(ErrorKind::Device, "trace", format!("{self}: {fact}")));
-        #[cfg(feature = "gpu")]
-        let gpu = crate::device::gpu::Gpu::of(self);
-        #[cfg(feature = "gpu")]
-        if let Some(gpu) = gpu
-            && !gpu.wgpu().0.features().contains(wgpu::Features::TIMESTAMP_QUERY)
-        {
-            return fault("it has no timestamp queries");
-        }
-        let recorder = Cpu::of(self).map(|cpu| &cpu.recorder);
-        #[cfg(feature = "gpu")]
-        let recorder = recorder.or(gpu.map(|gpu| gpu.recorder()));
-        let Some(recorder) = recorder else {
-            return fault("kernels of this device cannot be timed");
-        };
+        let recorder = self.recorder("trace")?;
         if recorder.on.swap(true, Ordering::Relaxed) {
-            return fault("it is traced already");
+            return Err(Error::new(ErrorKind::Device, "trace", format!("{self}: it is traced already")));
         }
         let running = Running(recorder);
         let clock = Clock::start();
@@ -117,7 +109,23 @@ impl Device {
         let mut events = std::mem::take(&mut recorder.lock().1);
         let first = events.iter().map(|event| event.start).fold(f64::INFINITY, f64::min);
         events.iter_mut().for_each(|event| event.start -= first);
-        Ok((result, Trace { events, seconds }))
+        Ok((result, Trace { events, seconds, roofline: None }))
+    }
+
+    /// Where kernels of this device are noted, if they can be timed.
+    pub(super) fn recorder(&self, word: &str) -> Result<&Recorder> {
+        let fault = |fact: &str| Err(Error::new(ErrorKind::Device, word, format!("{self}: {fact}")));
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = crate::device::gpu::Gpu::of(self) {
+            return match gpu.wgpu().0.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+                true => Ok(gpu.recorder()),
+                false => fault("it has no timestamp queries"),
+            };
+        }
+        match Cpu::of(self) {
+            Some(cpu) => Ok(&cpu.recorder),
+            None => fault("kernels of this device cannot be timed"),
+        }
     }
 }
 
@@ -137,6 +145,29 @@ impl Trace {
         self.seconds
     }
 
+    /// The same with the column "of roof": the time that the device needs for a kernel's bytes and
+    /// operations at its best, of the time it took.
+    ///
+    /// A kernel whose operands are still in a cache can come to more than 100 %, and one whose
+    /// bytes and operations nobody can predict (a sort, a shader of the user's) to less than it is worth.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// let device = Device::cpu();
+    /// let x = Tensor::ones([256, 256], &device);
+    /// let (_, trace) = device.trace(|| x.matmul(&x).realize())?;
+    /// println!("{}", trace.against(device.roofline()?));
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    pub fn against(self, roofline: Roofline) -> Trace {
+        Trace { roofline: Some(roofline), ..self }
+    }
+
+    /// What the trace is held [`against`](Trace::against).
+    pub fn roofline(&self) -> Option<Roofline> {
+        self.roofline
+    }
+
     /// The trace in the JSON form that Chrome's `about:tracing` and Perfetto open.
     ///
     /// ```
@@ -153,16 +184,23 @@ impl Trace {
             // Names are of ops and of the user's kernels; what JSON could not hold as it is goes.
             let name: String = event.name.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\')).collect();
             let (start, micros, bytes, flops) = (event.start * 1e6, event.seconds * 1e6, event.bytes, event.flops);
+            let share = self.roofline.map(|roofline| percent(roofline.seconds(bytes, flops), event.seconds));
+            let share = share.map_or_else(String::new, |share| format!(",\"percent_of_roofline\":{share:.2}"));
             // Writing to a string does not fail.
             let _ = write!(
                 json,
                 "{comma}\n{{\"name\":\"{name}\",\"ph\":\"X\",\"pid\":0,\"tid\":0,\"ts\":{start:.3},\"dur\":{micros:.3},\
-                 \"args\":{{\"bytes\":{bytes},\"flops\":{flops}}}}}"
+                 \"args\":{{\"bytes\":{bytes},\"flops\":{flops}{share}}}}}"
             );
         }
         json.push_str("\n],\"displayTimeUnit\":\"ms\"}\n");
         json
     }
+}
+
+/// `part` of `whole` in percent, also where the clock saw nothing pass.
+fn percent(part: f64, whole: f64) -> f64 {
+    100.0 * part / whole.max(1e-12)
 }
 
 impl fmt::Display for Trace {
@@ -182,15 +220,27 @@ impl fmt::Display for Trace {
             }
         }
         rows.sort_by(|a, b| b.2.total_cmp(&a.2));
-        let all = self.kernel_seconds().max(1e-12);
-        writeln!(f, "{:>9} {:>6} {:>5} {:>8} {:>8}  kernel", "ms", "share", "runs", "GB/s", "GFLOP/s")?;
+        let (all, roofline) = (self.kernel_seconds(), self.roofline);
+        let title = if roofline.is_some() { " of roof" } else { "" };
+        writeln!(f, "{:>9} {:>6} {:>5} {:>8} {:>8}{title}  kernel", "ms", "share", "runs", "GB/s", "GFLOP/s")?;
         for (event, runs, seconds) in rows {
             let rate = |n: u64| n as f64 * runs as f64 / seconds.max(1e-12) * 1e-9;
-            let (share, giga, name) = (100.0 * seconds / all, rate(event.bytes), &event.name);
-            let ms = seconds * 1e3;
-            writeln!(f, "{ms:9.3} {share:5.1}% {runs:5} {giga:8.2} {:8.2}  {name}", rate(event.flops))?;
+            let (ms, share, giga, flops) = (seconds * 1e3, percent(seconds, all), rate(event.bytes), rate(event.flops));
+            write!(f, "{ms:9.3} {share:5.1}% {runs:5} {giga:8.2} {flops:8.2}")?;
+            if let Some(roofline) = roofline {
+                let least = roofline.seconds(event.bytes, event.flops) * runs as f64;
+                write!(f, " {:6.1}%", percent(least, seconds))?;
+            }
+            writeln!(f, "  {}", event.name)?;
         }
-        let (kernels, host) = (self.kernel_seconds() * 1e3, self.seconds * 1e3);
-        write!(f, "{kernels:9.3} ms in {} kernels; {host:.3} ms passed", self.events.len())
+        let (kernels, host) = (all * 1e3, self.seconds * 1e3);
+        write!(f, "{kernels:9.3} ms in {} kernels; {host:.3} ms passed", self.events.len())?;
+        match roofline {
+            Some(roofline) => {
+                let least = self.events.iter().map(|event| roofline.seconds(event.bytes, event.flops)).sum();
+                write!(f, "; {:.1} % of the roofline: {roofline}", percent(least, all))
+            }
+            None => Ok(()),
+        }
     }
 }

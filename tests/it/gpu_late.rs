@@ -159,3 +159,22 @@ fn a_late_error_comes_out_at_the_next_read() {
     let error = kernel.call(&[&x.to_device(&prompt)], |x| vec![&x[0] * 1.0])[0].realize().expect_err("at once");
     assert_eq!((error.kind(), error.op()), (ErrorKind::Shader, "greedy"), "{error}");
 }
+
+/// What an element of a user's shader is, only the driver knows, and it looks when the shader runs.
+#[test]
+fn a_custom_kernel_may_bind_fours() {
+    let Some(device) = own_gpu() else { return println!("not run: there is no adapter") };
+    let text = "@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+        @group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+        @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+            if id.x < arrayLength(&y) { y[id.x] = 2.0 * x[id.x]; }
+        }";
+    let kernel = CustomKernel::new("fours", text).build().expect("valid");
+    let double = |x: &Tensor| kernel.call(&[x], |x| vec![&x[0] * 2.0]).remove(0);
+    let x = Tensor::arange(0.0, 8.0, 1.0, &device);
+    assert_eq!(double(&x).to_vec::<f32>().expect("two fours"), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0]);
+    // Less than one four is refused, and the device goes on.
+    let error = double(&x.narrow(0, 0, 3)).to_vec::<f32>().expect_err("too few elements");
+    assert!(matches!(error.kind(), ErrorKind::Device | ErrorKind::Shader), "{error}");
+    assert_eq!((&x + 1.0).sum(..).item::<f32>().expect("a sum"), 36.0);
+}

@@ -33,19 +33,18 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
             writable: b.access != Access::Read,
             element_bytes: 4,
         });
-        let bindings = bindings.collect();
         return match &spec.shader {
             CustomShader::Own { wgsl, entry, grid, unchecked } => Shader {
                 text: wgsl.clone(),
                 entry: entry.clone(),
                 groups: grid.iter().map(|&n| u64::from(n)).product(),
                 grid: Some(*grid),
-                bindings,
+                bindings: bindings.map(|binding| ShaderBinding { element_bytes: 0, ..binding }).collect(),
                 raises_faults: false,
                 unchecked: *unchecked,
                 bare: true,
             },
-            CustomShader::Template(templated) => template(templated, bindings),
+            CustomShader::Template(templated) => template(templated, bindings.collect()),
         };
     }
     // Told of the kernel as it is: rewritten for four neighbours, its operands stand elsewhere.

@@ -173,7 +173,7 @@ impl Cpu {
 
     /// The elements of a realised tensor; what lies elsewhere is copied once, and the tensor keeps
     /// the copy.
-    fn leaf(&self, op: &str, tensor: &Tensor) -> Result<Arc<Memory>> {
+    pub(super) fn leaf(&self, op: &str, tensor: &Tensor) -> Result<Arc<Memory>> {
         let Some(value) = tensor.value() else {
             return Err(Error::new(ErrorKind::Device, op, "a leaf has no elements yet"));
         };
