@@ -40,6 +40,7 @@ fn limits(target: Target) -> Limits {
         workgroup_bytes_max: 16 << 10,
         groups_max: 65_535,
         tiles: Tiles::of(target),
+        cooperative: None,
         sort_block: 64,
         template_flops_min: u64::MAX,
         memory_bytes_max: u64::MAX,

@@ -7,6 +7,7 @@ use std::hash::{Hash, Hasher};
 
 use crate::compile::kernel::Kernel;
 use crate::compile::tiles::Tiles;
+use crate::compile::wgsl::cooperative::Cooperative;
 use crate::dtype::DType;
 use crate::graph::mix::Mix;
 
@@ -29,6 +30,8 @@ pub struct Limits {
     pub groups_max: u32,
     /// How products are cut.
     pub tiles: Tiles,
+    /// Its matrix units, where they may serve.
+    pub cooperative: Option<Cooperative>,
     /// Positions one pass of a sort orders at once.
     pub sort_block: usize,
     /// Operations from which on the template of an op that has a definition, too, is worth it.

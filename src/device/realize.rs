@@ -35,19 +35,19 @@ fn realize_all(mut open: Vec<Tensor>) -> Result<()> {
     while let Some(first) = open.first() {
         let device = first.device().clone();
         let (here, rest): (Vec<_>, Vec<_>) = open.into_iter().partition(|x| *x.device() == device);
-        run(&device, &here, false)?;
+        run(&device, &here, None)?;
         open = rest;
     }
     Ok(())
 }
 
-/// Computes the elements of `roots`, whose only purpose is to test the device.
+/// Computes the elements of `roots`, whose only purpose is to test the device, within `limits`.
 #[cfg(feature = "gpu")]
-pub fn try_out(device: &Device, roots: &[Tensor]) -> Result<()> {
-    run(device, roots, true)
+pub fn try_out(device: &Device, roots: &[Tensor], limits: &Limits) -> Result<()> {
+    run(device, roots, Some(limits))
 }
 
-fn run(device: &Device, roots: &[Tensor], trial: bool) -> Result<()> {
+fn run(device: &Device, roots: &[Tensor], trial: Option<&Limits>) -> Result<()> {
     let op = "realize";
     #[cfg(feature = "gpu")]
     if let Some((gpu, programs)) = Gpu::with_programs(device)
@@ -56,16 +56,13 @@ fn run(device: &Device, roots: &[Tensor], trial: bool) -> Result<()> {
         let (graph, bindings) = Graph::flatten(roots);
         let (program, fresh) = programs.get(graph, |graph| {
             let (limits, plan) = loop {
-                let mut limits = gpu.limits();
-                if trial {
-                    limits.template_flops_min = 0;
-                }
+                let limits = trial.cloned().unwrap_or_else(|| gpu.limits());
                 let plan = crate::compile::compile(graph, &limits);
-                if !trial {
-                    crate::device::selftest::test_now(device, &plan)?;
+                if trial.is_none() {
+                    crate::device::selftest::test_now(device, &plan, &limits)?;
                 }
                 // What failed a test, here or on another thread, is not in the limits any more.
-                if trial || gpu.limits() == limits {
+                if trial.is_some() || gpu.limits() == limits {
                     break (limits, plan);
                 }
             };
@@ -79,10 +76,10 @@ fn run(device: &Device, roots: &[Tensor], trial: bool) -> Result<()> {
             Some(leaf) => gpu.leaf(op, leaf),
             None => Err(Error::new(ErrorKind::Device, op, "a leaf is missing")),
         });
-        let truth = checks.truth(fresh && !trial, program.plan().work(), roots)?;
+        let truth = checks.truth(fresh && trial.is_none(), program.plan().work(), roots)?;
         let outputs = program.run(op, &leaves.collect::<Result<Vec<_>>>()?, &bindings.scalars)?;
         #[cfg(not(target_arch = "wasm32"))]
-        if !trial {
+        if trial.is_none() {
             gpu.note(program.plan());
         }
         if let Some(truth) = truth {

@@ -1,8 +1,8 @@
 //! Self-tests: a template of `shaders/` serves a device only after it computed there what its
 //! definition says. Small integers make every sum exact, so that one wrong bit shows.
 //!
-//! One that fails is not used: invocations then share nothing of a product's operands, and attention is
-//! its formula; where no product works, that is an error.
+//! One that fails is not used: invocations then share nothing of a product's operands, or leave the matrix
+//! units alone, and attention is its formula; where no product works, that is an error.
 //! Natively a device is tested when its first plan needs a template, and a device with a folder
 //! remembers that it passed; in a browser it is tested before it is handed out.
 
@@ -15,8 +15,12 @@ use crate::compile::kernel::Kind;
 use crate::compile::plan::{Limits, Plan};
 use crate::compile::tiles::Tiles;
 use crate::compile::wgsl;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::compile::wgsl::cooperative::{self, Cooperative};
 use crate::device::gpu::Gpu;
 use crate::device::realize;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
 #[cfg(not(target_arch = "wasm32"))]
@@ -55,10 +59,23 @@ impl Device {
 /// Tries what `plan` runs in the middle of a realise; what fails is not in the device's limits
 /// afterwards.
 #[cfg(not(target_arch = "wasm32"))]
-pub fn test_now(device: &Device, plan: &Plan) -> Result<()> {
+pub fn test_now(device: &Device, plan: &Plan, limits: &Limits) -> Result<()> {
     let Some(gpu) = Gpu::of(device) else { return Ok(()) };
-    if plan.steps.iter().any(|step| matches!(step.kernel.kind, Kind::Dot(_))) {
+    let mut dots = plan.steps.iter().filter_map(|step| match &step.kernel.kind {
+        Kind::Dot(dot) => Some((&step.kernel, dot)),
+        _ => None,
+    });
+    if dots.clone().next().is_some() {
         pollster::block_on(device.self_test())?;
+    }
+    if dots.any(|(kernel, dot)| cooperative::cut(kernel, dot, limits).is_some()) && !Gpu::is_tried(device, COOPERATIVE)
+    {
+        if let Err(error) = try_cooperative(device, gpu) {
+            refuted(error)?;
+            gpu.set_cooperative(None);
+            Gpu::forget_programs(device);
+        }
+        Gpu::set_tried(device, COOPERATIVE);
     }
     for step in &plan.steps {
         let Kind::Custom(spec) = &step.kernel.kind else { continue };
@@ -79,7 +96,7 @@ pub fn test_now(device: &Device, plan: &Plan) -> Result<()> {
 
 /// A browser cannot hold up a realise, and its plans have no templates with definitions.
 #[cfg(target_arch = "wasm32")]
-pub fn test_now(_: &Device, _: &Plan) -> Result<()> {
+pub fn test_now(_: &Device, _: &Plan, _: &Limits) -> Result<()> {
     Ok(())
 }
 
@@ -103,11 +120,12 @@ fn try_template(device: &Device, gpu: &Gpu, template: &Template) -> Result<()> {
         results.into_iter().flat_map(with_gradients).collect()
     };
     let tried = roots(device);
-    let texts = texts(&tried, &Limits { template_flops_min: 0, ..gpu.limits() }, gpu.is_checked());
+    let limits = Limits { template_flops_min: 0, cooperative: None, ..gpu.limits() };
+    let texts = texts(&tried, &limits, gpu.is_checked());
     if gpu.remembers(&texts) {
         return Ok(());
     }
-    realize::try_out(device, &tried)?;
+    realize::try_out(device, &tried, &limits)?;
     for (y, want) in tried.iter().zip(roots(&Device::cpu())) {
         let (got, want) = (y.to_vec::<f32>()?, want.to_vec::<f32>()?);
         // Written so that a NaN is wrong, too.
@@ -129,19 +147,23 @@ struct Trial {
     want: Vec<f32>,
 }
 
+/// A tensor of these numbers.
+type Make = fn(&[f32], [usize; 3], &Device) -> Tensor;
+
 impl Trial {
-    /// Rows times columns; `turned`, both lie in memory with their axes exchanged.
-    fn new(device: &Device, [batch, m, n, k]: [usize; 4], turned: bool) -> Trial {
+    /// Rows times columns; an operand that is `turned` lies in memory with its axes exchanged.
+    fn new(device: &Device, [batch, m, n, k]: [usize; 4], turned: [bool; 2], make: Make) -> Trial {
         let small = |i: usize| (i * 7 % 11) as f32 - 5.0;
         let lhs: Vec<f32> = (0..batch * m * k).map(small).collect();
         let rhs: Vec<f32> = (0..k * n).map(|i| small(i + 3)).collect();
-        let laid = |numbers: &[f32], batch, [rows, columns]: [usize; 2]| match turned {
-            true => Tensor::from_slice(numbers, [batch, columns, rows], device).transpose(1, 2),
-            false => Tensor::from_slice(numbers, [batch, rows, columns], device),
+        let laid = |numbers: &[f32], batch, [rows, columns]: [usize; 2], turned| match turned {
+            true => make(numbers, [batch, columns, rows], device).transpose(1, 2),
+            false => make(numbers, [batch, rows, columns], device),
         };
-        let y = laid(&lhs, batch, [m, k]).matmul(&laid(&rhs, 1, [k, n]).expand([batch, k, n]));
-        let left = |row: usize, l: usize| if turned { row / m * m * k + l * m + row % m } else { row * k + l };
-        let right = |l: usize, j: usize| if turned { j * k + l } else { l * n + j };
+        let columns = laid(&rhs, 1, [k, n], turned[1]).expand([batch, k, n]);
+        let y = laid(&lhs, batch, [m, k], turned[0]).matmul(&columns);
+        let left = |row: usize, l: usize| if turned[0] { row / m * m * k + l * m + row % m } else { row * k + l };
+        let right = |l: usize, j: usize| if turned[1] { j * k + l } else { l * n + j };
         let sum = |at: usize| (0..k).map(|l| lhs[left(at / n, l)] * rhs[right(l, at % n)]).sum();
         Trial { y, depth: k, want: (0..batch * m * n).map(sum).collect() }
     }
@@ -163,14 +185,20 @@ async fn test(device: &Device, gpu: &Gpu) -> Result<()> {
 }
 
 async fn products_work(device: &Device, gpu: &Gpu) -> Result<()> {
-    let limits = gpu.limits();
+    let limits = Limits { cooperative: None, ..gpu.limits() };
+    let plain: Make = |numbers, dims, device| Tensor::from_slice(numbers, dims, device);
     let dims = products(&limits.tiles).into_iter().enumerate();
-    let trials: Vec<Trial> = dims.map(|(k, dims)| Trial::new(device, dims, k % 2 == 1)).collect();
+    let trials: Vec<Trial> = dims.map(|(k, dims)| Trial::new(device, dims, [k % 2 == 1; 2], plain)).collect();
+    work(device, gpu, &trials, &limits).await
+}
+
+/// Whether products come to what they should within `limits`.
+async fn work(device: &Device, gpu: &Gpu, trials: &[Trial], limits: &Limits) -> Result<()> {
     let roots: Vec<Tensor> = trials.iter().map(|trial| trial.y.clone()).collect();
-    let texts = texts(&roots, &limits, gpu.is_checked());
+    let texts = texts(&roots, limits, gpu.is_checked());
     if !gpu.remembers(&texts) {
-        realize::try_out(device, &roots)?;
-        for trial in &trials {
+        realize::try_out(device, &roots, limits)?;
+        for trial in trials {
             let got = trial.y.read::<f32>().await?;
             if let Some(at) = got.iter().zip(&trial.want).position(|(got, want)| got != want) {
                 let (got, want, depth) = (got[at], trial.want[at], trial.depth);
@@ -182,6 +210,52 @@ async fn products_work(device: &Device, gpu: &Gpu) -> Result<()> {
             }
         }
         gpu.remember(&texts);
+    }
+    Ok(())
+}
+
+/// The name under which matrix units are tried.
+#[cfg(not(target_arch = "wasm32"))]
+const COOPERATIVE: &str = "cooperative";
+
+/// Whether products on matrix units come to what they should, by every cut that the device may serve
+/// with: along long contractions, of operands that lie either way, with edges, and of the least f16
+/// numbers.
+#[cfg(not(target_arch = "wasm32"))]
+fn try_cooperative(device: &Device, gpu: &Gpu) -> Result<()> {
+    let present = gpu.limits();
+    let Some(units) = present.cooperative else { return Ok(()) };
+    let halves: Make = |numbers, dims, device| {
+        let numbers: Vec<half::f16> = numbers.iter().map(|&x| half::f16::from_f32(x)).collect();
+        Tensor::from_slice(&numbers, dims, device).cast(DType::F32)
+    };
+    // What is subnormal comes back to size when all is added up.
+    let least: Make = |numbers, dims, device| {
+        let numbers: Vec<half::f16> = numbers.iter().map(|&x| half::f16::from_f32(x / 16_777_216.0)).collect();
+        Tensor::from_slice(&numbers, dims, device).cast(DType::F32)
+    };
+    let plain: Make = |numbers, dims, device| Tensor::from_slice(numbers, dims, device);
+    let dtypes = [Some(DType::F16), units.f32.then_some(DType::F32)];
+    for elem in dtypes.into_iter().flatten() {
+        for cut in units.cuts(elem, &present) {
+            let e = cut.edge as usize;
+            // One workgroup is enough here.
+            let cooperative = Some(Cooperative { edge_max: cut.edge, least: 1, ..units });
+            let limits = Limits { cooperative, tiles: Tiles::SOFTWARE, ..present.clone() };
+            let make = if elem == DType::F16 { halves } else { plain };
+            let mut trials = vec![
+                Trial::new(device, [2, e + 3, e + 5, 77], [false, false], make),
+                Trial::new(device, [1, e - 2, 2 * e + 6, 1040], [false, true], make),
+                Trial::new(device, [1, e + 6, e - 4, 98], [true, false], make),
+                Trial::new(device, [1, 2 * e, e, 64], [true, true], make),
+            ];
+            if elem == DType::F16 {
+                let mut small = Trial::new(device, [1, 8, 32, 40], [false, false], least);
+                small.y = small.y * 281_474_976_710_656.0;
+                trials.push(small);
+            }
+            pollster::block_on(work(device, gpu, &trials, &limits))?;
+        }
     }
     Ok(())
 }

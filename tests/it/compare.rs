@@ -5,6 +5,8 @@ use std::fmt::Write;
 use wgrad::ErrorKind;
 use wgrad::compile::compile;
 use wgrad::compile::graph::Graph;
+#[cfg(feature = "gpu")]
+use wgrad::compile::plan::Step;
 use wgrad::compile::plan::{Limits, Plan};
 use wgrad::device::cpu::Cpu;
 use wgrad::graph::Storage;
@@ -82,7 +84,8 @@ fn run_plan(
 ) -> Result<Vec<Vec<u8>>, Error> {
     #[cfg(feature = "gpu")]
     if let Some(gpu) = wgrad::device::gpu::Gpu::of(device) {
-        let shaders: Vec<_> = plan.steps.iter().map(|s| wgrad::compile::wgsl::emit(&s.kernel, limits)).collect();
+        let emit = |s: &Step| crate::cooperative::runnable(gpu, wgrad::compile::wgsl::emit(&s.kernel, limits), limits);
+        let shaders: Vec<_> = plan.steps.iter().map(emit).collect();
         let program = gpu.program("test", plan.into(), &shaders)?;
         let leaves = leaves.iter().map(|bytes| gpu.upload("test", bytes)).collect::<Result<Vec<_>, _>>()?;
         let outputs = program.run("test", &leaves, scalars)?;

@@ -6,6 +6,8 @@
 //! The devices of the process run under `Verify`: whatever else a test looks at, every plan that is
 //! new and small is compared with the oracle.
 
+#[cfg(feature = "gpu")]
+use wgrad::device::GpuOptions;
 use wgrad::device::Verify;
 use wgrad::device::cpu::Cpu;
 use wgrad::prelude::*;
@@ -68,9 +70,21 @@ pub fn own_gpu() -> Option<Device> {
     open()
 }
 
+/// As [`own_gpu`], asked for its matrix units.
+#[cfg(feature = "gpu")]
+pub fn own_gpu_with_units() -> Option<Device> {
+    open_with(GpuOptions { cooperative: true, ..GpuOptions::default() })
+}
+
 /// There is none without the feature.
 #[cfg(not(feature = "gpu"))]
 pub fn own_gpu() -> Option<Device> {
+    None
+}
+
+/// There is none without the feature.
+#[cfg(not(feature = "gpu"))]
+pub fn own_gpu_with_units() -> Option<Device> {
     None
 }
 
@@ -87,11 +101,14 @@ fn gpu_for_faults() -> Option<Device> {
 
 #[cfg(feature = "gpu")]
 fn open() -> Option<Device> {
+    open_with(GpuOptions::default())
+}
+
+#[cfg(feature = "gpu")]
+fn open_with(options: GpuOptions) -> Option<Device> {
     crate::wgsl::watch();
-    let found = match std::env::var("WGRAD_TEST_ADAPTER") {
-        Ok(name) => Device::gpu_named(&name),
-        Err(_) => Device::gpu_with(&wgrad::device::GpuOptions { software: true, ..Default::default() }),
-    };
+    let name = std::env::var("WGRAD_TEST_ADAPTER").ok();
+    let found = Device::gpu_with(&GpuOptions { name, software: true, ..options });
     if std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1")
         && let Err(error) = &found
     {

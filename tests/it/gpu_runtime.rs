@@ -18,7 +18,7 @@ use wgrad::{ErrorKind, wgpu};
 fn device() -> Option<Device> {
     crate::wgsl::watch();
     let name = std::env::var("WGRAD_TEST_ADAPTER").ok();
-    match Device::gpu_with(&GpuOptions { name, software: true, debug: false }) {
+    match Device::gpu_with(&GpuOptions { name, software: true, ..GpuOptions::default() }) {
         Ok(device) => Some(device),
         Err(error) if std::env::var_os("REQUIRE_GPU").is_some() => panic!("{error}"),
         Err(error) => {

@@ -7,6 +7,7 @@ mod arrays;
 mod augment;
 mod autocast;
 mod compare;
+mod cooperative;
 mod cpu_kernels;
 #[cfg(unix)]
 mod crash;

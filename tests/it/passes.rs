@@ -17,6 +17,7 @@ fn limits() -> Limits {
         workgroup_bytes_max: 16 << 10,
         groups_max: 65_535,
         tiles: Tiles::PORTABLE,
+        cooperative: None,
         sort_block: 256,
         template_flops_min: u64::MAX,
         memory_bytes_max: u64::MAX,

@@ -76,6 +76,7 @@ fn narrow(target: Target) -> Limits {
         workgroup_bytes_max: 16384,
         groups_max: 65535,
         tiles: Tiles::of(target),
+        cooperative: None,
         sort_block: 16,
         template_flops_min: u64::MAX,
         memory_bytes_max: u64::MAX,

@@ -68,6 +68,8 @@ const DEVICE_ONLY: &[&str] =
 const MAY_TOUCH: &[(&str, &[&str])] = &[
     // The rows of the scalar table are compiled for wider vectors, too.
     ("graph", &["target_arch"]),
+    // A page has no products on matrix units.
+    ("compile", &["target_arch"]),
     // A page has no kernels of attention.
     ("ops", &["target_arch"]),
     ("io", &["std::fs"]),

@@ -3,9 +3,11 @@
 //! Every element access goes through a function `loadN` or `storeN`, which knows the buffer's
 //! packing and its windows, so the rest of the text deals in 32-bit values. `text` writes
 //! expressions, `loops` the loops of generated kernels, `product` fills in the parameters of the
-//! templates of `shaders/`; `base` and `four` rewrite a kernel before that. Pure: a kernel and limits in, text out.
+//! templates of `shaders/`, `cooperative` of the one for matrix units; `base` and `four` rewrite a kernel before that. Pure: a kernel and limits in, text out.
 
 mod base;
+#[cfg_attr(target_arch = "wasm32", path = "no_cooperative.rs")]
+pub mod cooperative;
 mod four;
 mod loops;
 mod product;
@@ -56,13 +58,20 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
         _ => None,
     };
     let (kernel, starts) = base::rebase(kernel, limits);
-    let four = four::four(&kernel, limits);
+    let cut = match &kernel.kind {
+        Kind::Dot(d) => cooperative::cut(&kernel, d, limits),
+        _ => None,
+    };
+    let four = if cut.is_some() { None } else { four::four(&kernel, limits) };
     let kernel = four.as_ref().map_or(&kernel, |four| &four.kernel);
     let mut text = Text::new(kernel, four.as_ref());
     let bindings = buffers(&mut text, kernel, &starts, limits);
     let groups = match &kernel.kind {
         Kind::Loop(l) => loops::looped(&mut text, l, limits),
-        Kind::Dot(d) => product::dot(&mut text, d, tiled),
+        Kind::Dot(d) => match &cut {
+            Some(cut) => cooperative::dot(&mut text, d, cut),
+            None => product::dot(&mut text, d, tiled),
+        },
         Kind::Scatter(s) => loops::scatter(&mut text, s, limits),
         Kind::Scan(s) => loops::scan(&mut text, s, limits),
         Kind::Sort(s) => loops::sort(&mut text, s),
@@ -70,7 +79,7 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
     };
     Shader {
         raises_faults: text.raises,
-        text: text.finish(),
+        text: text.finish(if cut.is_some() { cooperative::ENABLES } else { "" }),
         entry: "main".into(),
         groups,
         grid: None,

@@ -87,7 +87,7 @@ pub fn dot(text: &mut Text<'_>, d: &Dot, tiled: Option<(Product, Tile)>) -> u64 
 
 /// Whether the elements of an operand that are neighbours along the contraction are neighbours in
 /// memory, as far as its first load tells.
-fn along_k(kernel: &Kernel, operand: ExprId) -> bool {
+pub fn along_k(kernel: &Kernel, operand: ExprId) -> bool {
     let load = reachable(kernel, &[operand]).into_iter().find_map(|id| match &kernel.body[id as usize] {
         Expr::Load { index, .. } => Some(index),
         _ => None,

@@ -121,9 +121,10 @@ impl<'k> Text<'k> {
         self.libs.push(name);
     }
 
-    /// The whole shader.
-    pub fn finish(self) -> String {
+    /// The whole shader, after `enables`.
+    pub fn finish(self, enables: &str) -> String {
         let mut whole = self.globals;
+        whole.insert_str(0, enables);
         for (_, source) in LIB.iter().filter(|(name, _)| self.libs.contains(name)) {
             write_source(&mut whole, source);
         }

@@ -117,6 +117,7 @@ impl Cpu {
             invocations_max: u32::MAX,
             groups_max: u32::MAX,
             tiles: Tiles::SOFTWARE,
+            cooperative: None,
             sort_block: usize::MAX,
             template_flops_min: u64::MAX,
             memory_bytes_max: match self.limit.load(Ordering::Relaxed) {

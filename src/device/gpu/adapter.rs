@@ -4,6 +4,7 @@
 //! names a folder for it. In a browser all of this
 //! is `async` under the same names.
 
+use crate::compile::wgsl::cooperative::Cooperative;
 use crate::device::gpu::Gpu;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
@@ -17,6 +18,12 @@ pub struct GpuOptions {
     pub software: bool,
     /// Whether wgpu and the driver validate and label everything, at a price.
     pub debug: bool,
+    /// Whether products of f16 may be computed on the GPU's matrix units (tensor cores), where it has any.
+    ///
+    /// They are a feature of wgpu that is experimental, natively only, and not free of known bugs, so a
+    /// device is asked for it only here. They serve after they passed a self-test, and everything else
+    /// is computed as without.
+    pub cooperative: bool,
 }
 
 /// Every type of adapter.
@@ -61,9 +68,16 @@ async fn open(options: &GpuOptions) -> Result<Device> {
         return Err(Error::new(ErrorKind::Device, "gpu", fact));
     };
     let optional = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE | wgpu::Features::SUBGROUP;
+    let cooperative = options.cooperative && adapter.features().contains(COOPERATIVE);
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("wgrad"),
-        required_features: adapter.features() & optional,
+        required_features: adapter.features() & if cooperative { optional | COOPERATIVE } else { optional },
+        experimental_features: match cooperative {
+            // SAFETY: it asks that its caller knows of bugs that undefined behaviour may come of, which
+            // `GpuOptions::cooperative` says; only our own shaders use the feature, after a self-test.
+            true => unsafe { wgpu::ExperimentalFeatures::enabled() },
+            false => wgpu::ExperimentalFeatures::disabled(),
+        },
         required_limits: adapter.limits(),
         // Buffers are pooled here, so the driver's blocks need not be large.
         memory_hints: wgpu::MemoryHints::MemoryUsage,
@@ -71,7 +85,7 @@ async fn open(options: &GpuOptions) -> Result<Device> {
     };
     match adapter.request_device(&descriptor).await {
         Ok((device, queue)) => {
-            let device = Gpu::wrap(device, queue, true)?;
+            let device = Gpu::wrap(adapter, device, queue, true)?;
             // Natively, when the first plan needs it.
             #[cfg(target_arch = "wasm32")]
             device.self_test().await?;
@@ -81,12 +95,42 @@ async fn open(options: &GpuOptions) -> Result<Device> {
     }
 }
 
+/// What products on matrix units need.
+const COOPERATIVE: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
+
+/// The matrix units that `device` was opened with: those that multiply square matrices of f16 and add up
+/// in f32.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn units(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Option<Cooperative> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    if !device.features().contains(COOPERATIVE) {
+        return None;
+    }
+    let all = adapter.cooperative_matrix_properties();
+    let has = |side: u32, elem| {
+        let square = |p: &&wgpu::CooperativeMatrixProperties| [p.m_size, p.n_size, p.k_size] == [side; 3];
+        all.iter().filter(square).any(|p| (p.ab_type, p.cr_type) == (elem, F32))
+    };
+    let side = [16, 8].into_iter().find(|&side| has(side, F16))?;
+    let info = device.adapter_info();
+    // wgpu does not know it on Metal, where every GPU with such units has subgroups of 32.
+    let subgroup = if info.backend == wgpu::Backend::Metal { 32 } else { info.subgroup_max_size };
+    Some(Cooperative { f32: has(side, F32), ..Cooperative::new(side, subgroup) })
+}
+
+/// A browser offers none.
+#[cfg(target_arch = "wasm32")]
+pub(super) fn units(_: &wgpu::Adapter, _: &wgpu::Device) -> Option<Cooperative> {
+    None
+}
+
 impl Device {
     /// The host program's own device, shared: its error and loss callbacks stay as they are.
     ///
-    /// `queue` must be the queue of `device`, and both the wgpu that this crate re-exports.
-    pub fn from_wgpu(_: &wgpu::Adapter, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Device> {
-        Gpu::wrap(device.clone(), queue.clone(), false)
+    /// `queue` must be the queue of `device`, and both the wgpu that this crate re-exports. Where the host
+    /// has cooperative matrices and f16 in shaders enabled, products of f16 use them.
+    pub fn from_wgpu(adapter: &wgpu::Adapter, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Device> {
+        Gpu::wrap(adapter, device.clone(), queue.clone(), false)
     }
 }
 

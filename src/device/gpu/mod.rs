@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::compile::plan::{Limits, Target};
 use crate::compile::tiles::Tiles;
+use crate::compile::wgsl::cooperative::Cooperative;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::{Backend, Device};
 
@@ -65,6 +66,9 @@ pub struct Gpu {
     template_flops_min: AtomicU64,
     /// Whether invocations of products share nothing.
     alone: AtomicBool,
+    /// The matrix units that the device was opened with, and those that may serve.
+    units: Option<Cooperative>,
+    cooperative: Mutex<Option<Cooperative>>,
     health: Arc<Health>,
     pool: Pool,
     pipelines: Pipelines,
@@ -150,11 +154,12 @@ impl Gpu {
     }
 
     /// Takes over a device of wgpu; one that is not `ours` keeps its host's callbacks.
-    fn wrap(device: wgpu::Device, queue: wgpu::Queue, ours: bool) -> Result<Device> {
+    fn wrap(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue, ours: bool) -> Result<Device> {
         enough(&device.limits())?;
         let info = device.adapter_info();
         let pace = Pace::of(info.device_type);
         let limits = limits(&device, &info);
+        let units = adapter::units(adapter, &device);
         let health = Arc::new(Health::default());
         if ours {
             health.listen(&device);
@@ -169,6 +174,9 @@ impl Gpu {
             checked: AtomicBool::new(false),
             template_flops_min: AtomicU64::new(limits.template_flops_min),
             alone: AtomicBool::new(false),
+            units,
+            // Software only imitates them.
+            cooperative: Mutex::new(units.filter(|_| limits.target == Target::Gpu)),
             limits,
             health,
             pool: Pool::default(),
@@ -218,6 +226,7 @@ impl Gpu {
                 Target::SoftwareGpu => Tiles::SOFTWARE,
                 Target::Gpu | Target::Cpu => Tiles::APPLE,
             },
+            cooperative: *lock(&self.cooperative),
             ..self.limits.clone()
         }
     }
@@ -230,6 +239,18 @@ impl Gpu {
     /// Has invocations of products load for themselves.
     pub(super) fn share_nothing(&self) {
         self.alone.store(true, Ordering::Relaxed);
+    }
+
+    /// The matrix units that the device was opened with, software's too, for tests.
+    #[doc(hidden)]
+    pub fn units(&self) -> Option<Cooperative> {
+        self.units
+    }
+
+    /// Has products computed on these matrix units, once those were tried, or on none.
+    #[doc(hidden)]
+    pub fn set_cooperative(&self, units: Option<Cooperative>) {
+        *lock(&self.cooperative) = units;
     }
 
     /// Forgets the programs of a device, whose limits have changed.
@@ -482,6 +503,7 @@ fn limits(device: &wgpu::Device, info: &wgpu::AdapterInfo) -> Limits {
         workgroup_bytes_max: wgpu.max_compute_workgroup_storage_size,
         groups_max: wgpu.max_compute_workgroups_per_dimension,
         tiles: tiles(info, device.features()),
+        cooperative: None,
         sort_block,
         template_flops_min,
         memory_bytes_max: u64::MAX,
