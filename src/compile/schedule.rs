@@ -556,10 +556,11 @@ fn conv_values(
 }
 
 /// Whether four neighbours of a product are stored at once, so that packed elements are whole words;
-/// a CPU stores any element by itself.
+/// a CPU stores any element by itself, and so do matrix units, which for that store 32 bits.
 fn stores_words(p: &Product, limits: &Limits) -> bool {
     let [_, m, n, _] = p.extents;
-    limits.target == Target::Cpu || (m.min(n) >= TILED_MIN && n.is_multiple_of(4) && grouped(&p.position, J, &[]))
+    let fours = limits.cooperative.is_none() && m.min(n) >= TILED_MIN;
+    limits.target == Target::Cpu || (fours && n.is_multiple_of(4) && grouped(&p.position, J, &[]))
 }
 
 /// How many bindings an operand of `bytes` takes.

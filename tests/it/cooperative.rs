@@ -61,15 +61,18 @@ fn halves(dims: &[usize], device: &Device) -> Tensor {
     x.to_device(device)
 }
 
-/// Products of f16 in every layout, with all that may be computed beside them.
-fn products(device: &Device, [b, m, n, k]: [usize; 4]) -> Case {
+/// All that [`products`] gives.
+const ALL: [usize; 5] = [0, 1, 2, 3, 4];
+
+/// Products of f16 in every layout, with all that may be computed beside them; `which` of them.
+fn products(device: &Device, [b, m, n, k]: [usize; 4], which: &[usize]) -> Case {
     let on = |dims: &[usize]| halves(dims, device);
     let (x, w) = (on(&[b, m, k]), on(&[b, k, n]));
     let (xt, wt) = (on(&[b, k, m]), on(&[b, n, k]));
     let row = uniform(&[n]).to_device(device);
     let whole = uniform(&[b, m, n]).to_device(device);
     let wide = |x: &Tensor| x.cast(DType::F32);
-    let roots = vec![
+    let roots = [
         x.matmul(&w),
         (wide(&x).matmul(&wide(&wt).transpose(1, 2)) + &row).relu(),
         wide(&xt).transpose(1, 2).matmul(&wide(&w)).gelu() + &whole,
@@ -77,14 +80,14 @@ fn products(device: &Device, [b, m, n, k]: [usize; 4]) -> Case {
         (whole.transpose(1, 2) * 0.5).cast(DType::F16).matmul(&xt.transpose(1, 2)),
         xt.transpose(1, 2).matmul(&wt.transpose(1, 2)),
     ];
-    Case::new(roots, vec![x, w, xt, wt, row, whole])
+    Case::new(which.iter().map(|&n| roots[n].clone()).collect(), vec![x, w, xt, wt, row, whole])
 }
 
 #[test]
 fn every_text_is_sound() {
     for (name, limits) in forms() {
         for dims in [[1, 64, 64, 64], [2, 130, 70, 33], [3, 17, 15, 7]] {
-            let roots = products(&Device::cpu(), dims).roots;
+            let roots = products(&Device::cpu(), dims, &ALL).roots;
             assert_eq!(texts(&roots, &limits).len(), roots.len(), "{name}: {dims:?}");
             judge_within(&name, &roots, &limits);
         }
@@ -99,9 +102,11 @@ fn every_text_is_sound() {
 fn every_form_agrees_on_awkward_shapes() {
     for (name, limits) in forms() {
         let edge = limits.cooperative.map_or(0, |units| units.edge_max as usize);
-        let shapes = [[1, edge, edge, 64], [2, edge + 1, edge - 1, 31], [1, 15, 2 * edge + 2, 70]];
-        for dims in shapes {
-            agree_within(&format!("{name}, {dims:?}"), &limits, &|device| products(device, dims));
+        // Words that lie in memory as they are needed, and words that are put together; not more than
+        // needed, because drivers of software take seconds for each.
+        for (dims, which) in [([1, edge + 2, edge - 2, 70], &[0, 1, 2, 4][..]), ([2, edge - 1, edge + 1, 31], &[3, 4])]
+        {
+            agree_within(&format!("{name}, {dims:?}"), &limits, &|device| products(device, dims, which));
         }
     }
 }
@@ -110,13 +115,13 @@ fn every_form_agrees_on_awkward_shapes() {
 fn small_products_agree() {
     let units = Cooperative { least: 1, ..Cooperative::new(16, 32) };
     for dims in [[1, 1, 1, 1], [3, 16, 17, 15], [2, 63, 65, 1], [1, 5, 33, 129]] {
-        agree_within(&format!("{dims:?}"), &within(units), &|device| products(device, dims));
+        agree_within(&format!("{dims:?}"), &within(units), &|device| products(device, dims, &[0, 2]));
     }
 }
 
 #[test]
 fn convolutions_agree() {
-    for (side, subgroup) in UNITS {
+    for (side, subgroup) in [UNITS[0], UNITS[3]] {
         let build = |device: &Device| {
             let x = halves(&[2, 6, 9, 7], device).tracked();
             let w = halves(&[20, 3, 3, 2], device).tracked();
@@ -309,7 +314,7 @@ fn store_(sums: array<f32, SHARE>, at: u32) {
 
     /// Products of f16, realised and compared with the oracle.
     fn multiplied(device: &Device) {
-        let _ = agree("products", &How::Realize(device.clone()), &|device| products(device, [2, 70, 33, 100]));
+        let _ = agree("products", &How::Realize(device.clone()), &|device| products(device, [2, 70, 33, 100], &ALL));
     }
 
     #[test]
@@ -327,7 +332,7 @@ fn store_(sums: array<f32, SHARE>, at: u32) {
     fn a_device_is_asked_for_its_units_only_when_told() {
         let Some(device) = gpu() else { return };
         let gpu = Gpu::of(&device).unwrap();
-        let has = gpu.wgpu().0.features().contains(wgrad::wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        let has = gpu.wgpu().0.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
         println!("{device}: {:?}", gpu.units());
         assert!(has || gpu.units().is_none());
     }
