@@ -1,7 +1,7 @@
 //! Work along few lines, of which each would be one invocation's on a GPU: long lines of a scan are
 //! cut into blocks, and updates of a scatter are sorted, so that every element finds its own.
 //!
-//! Rewrites of the graph, by rules over its shapes and the limits. A scan in blocks takes nothing
+//! Rewrites of the graph, by rules over its shapes and the limits; a page does without them. A scan in blocks takes nothing
 //! away again, so that an infinity stays one; a sorted scatter adds what it did in the same order.
 
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use crate::compile::graph::{Id, Node};
 use crate::compile::plan::Target;
 use crate::dtype::DType;
 use crate::graph::op::{Op, PadSpec, Reduction, SliceSpec};
+use crate::graph::source::NATIVE;
 
 /// Elements of a block, which are fewer than a long line's: what an invocation combines one by one.
 const BLOCK: usize = 128;
@@ -53,7 +54,7 @@ impl Pass<'_> {
     fn idle(&self, lines: usize, n: usize) -> bool {
         let bytes = (lines as u64).saturating_mul(n as u64).saturating_mul(4);
         let few = lines < LINES * self.limits.tiles.busy();
-        self.limits.target == Target::Gpu && few && bytes <= self.limits.binding_bytes_max
+        NATIVE && self.limits.target == Target::Gpu && few && bytes <= self.limits.binding_bytes_max
     }
 
     fn scan_in_blocks(&mut self, node: &Node, kind: Reduction, axis: usize) -> Option<Id> {

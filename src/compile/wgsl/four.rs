@@ -11,6 +11,7 @@ use crate::compile::schedule::bindings;
 use crate::compile::wgsl::text::reachable;
 use crate::dtype::DType;
 use crate::graph::mix::Map;
+use crate::graph::source::NATIVE;
 
 /// Expressions of one element that are still worth writing four times.
 const BODY_MAX: usize = 96;
@@ -148,7 +149,7 @@ impl<'k> Writer<'k> {
     /// A scan goes along lines that lie in one piece.
     fn scan(&mut self, s: &Scan) -> Option<Kind> {
         let stored = std::slice::from_ref(&s.store);
-        if self.is_long() || !self.words(stored) || !s.n.is_multiple_of(4) || s.n < ROW_MIN {
+        if !NATIVE || self.is_long() || !self.words(stored) || !s.n.is_multiple_of(4) || s.n < ROW_MIN {
             return None;
         }
         let lanes = self.lanes(I);

@@ -8,6 +8,7 @@ use crate::compile::wgsl::four::View;
 use crate::compile::wgsl::text::{Text, wgsl_type};
 use crate::dtype::DType;
 use crate::graph::op::{Extreme, Reduction, ScatterMode};
+use crate::graph::source::NATIVE;
 
 const WORKGROUP: u64 = 64;
 
@@ -394,7 +395,7 @@ fn combine(text: &mut Text<'_>, here: &[(usize, &Reduce)], lanes: u64) {
 
 /// One invocation a line: the base, then the updates in order.
 pub fn scatter(text: &mut Text<'_>, s: &Scatter, limits: &Limits) -> u64 {
-    if let Some(order) = s.order {
+    if let Some(order) = s.order.filter(|_| NATIVE) {
         return sorted_scatter(text, s, order);
     }
     let lines = lines_a_group(s.lines, limits);
