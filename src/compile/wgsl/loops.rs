@@ -26,8 +26,8 @@ fn outer_only(stage_of: Vec<usize>, stage: usize) -> impl Fn(u64) -> bool {
 
 fn begin(text: &mut Text<'_>, workgroup: u64) {
     text.line(format_args!("@compute @workgroup_size({workgroup})"));
-    // Not the index, which is the same here: of that lavapipe 25.0.7 does not see that neighbours
-    // have neighbouring numbers, and takes 1.5 times as long for a map (2026-11).
+    // Not the index, which is the same here: with that, lavapipe 25.0.7 takes 1.5 times as long for
+    // a map (2026-11).
     text.open("fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) place: vec3<u32>) {");
     text.line("let local = place.x;");
     text.line("let wide = meta_.first + group.x + group.y * 65535u;");
