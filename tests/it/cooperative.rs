@@ -1,7 +1,7 @@
 //! Products on matrix units: which are computed there, that every text is sound, that they come to what
 //! the oracle says, and that a device whose units fail goes on without them.
 //!
-//! A GPU that has the units of a case computes it on them (of software, lavapipe from Mesa 25.2 on has
+//! A GPU that has the units of a case computes it on them (of software, the lavapipe of Mesa 26.2 has
 //! some). On any other the few operations on matrices are replaced by loops over the same workgroup
 //! memory, and all the rest of the template runs as it is.
 
