@@ -182,6 +182,16 @@ impl Graph {
         self.node(id).src[k]
     }
 
+    /// The last fence that each node is behind, by number from 1; 0 where there is none.
+    pub fn regions(&self) -> Vec<u64> {
+        let mut regions: Vec<u64> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let below = node.src.iter().map(|&s| regions[s as usize]).max().unwrap_or(0);
+            regions.push(if let Op::Fence(Region(n)) = node.op { below.max(n + 1) } else { below });
+        }
+        regions
+    }
+
     /// The structural hash.
     pub fn structure(&self) -> u64 {
         let mut h = Mix::default();

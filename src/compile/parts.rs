@@ -386,6 +386,8 @@ impl Choice<'_> {
                 self.reads[k] = self.reads[k].saturating_add(self.reads[x]);
             }
         }
-        self.product_below[k] &= product || !is_hero(self.graph, id);
+        // Elsewhere than where the product has it, it is read as it lies.
+        let moved = matches!(node.op, Op::Permute(_) | Op::Flip(_));
+        self.product_below[k] &= product || !(moved || is_hero(self.graph, id));
     }
 }

@@ -15,7 +15,7 @@ use crate::compile::kernel::{self, I, J, K, Kind, O};
 use crate::compile::parts::{self, Piece};
 use crate::compile::plan::{Limits, Target};
 use crate::compile::wgsl::{TILED_MIN, grouped};
-use crate::graph::op::{Op, Region};
+use crate::graph::op::Op;
 use crate::shape::{AxisSet, Shape};
 
 /// Expressions one kernel may have; more would only make it slow to compile.
@@ -28,7 +28,7 @@ pub struct Cluster {
     pub space: Space,
     /// The parts in graph order.
     pub parts: Vec<Id>,
-    /// The last fence that its parts are behind: nothing computed again joins a kernel before it.
+    /// The last fence that one of its parts is behind; see [`Graph::regions`].
     region: u64,
     /// The clusters whose results it reads, directly or not, as a bit set.
     before: Vec<u64>,
@@ -94,7 +94,7 @@ pub fn schedule(graph: &Graph, limits: &Limits, careful: bool) -> Schedule {
     let pieces = chosen.pieces.clone();
     let mut s = Schedule { clusters: Vec::new(), of: vec![None; graph.nodes.len()], pieces, assembled };
     let mut readers: Vec<Vec<u32>> = vec![Vec::new(); graph.nodes.len()];
-    let regions = regions(graph);
+    let regions = graph.regions();
     for id in (0..graph.nodes.len() as Id).filter(|&id| chosen.part[id as usize]) {
         if !s.assembled[id as usize].is_empty() {
             continue;
@@ -120,7 +120,11 @@ pub fn schedule(graph: &Graph, limits: &Limits, careful: bool) -> Schedule {
         let joined = candidates.iter().enumerate().find_map(|(k, &c)| {
             // Joining may not make a cluster wait for its own result.
             let waits = |d: u32| has(&s.clusters[d as usize].before, c);
-            if s.clusters[c as usize].region != regions[id as usize] {
+            // What is computed again must not run before its fence, beside what it is a copy of.
+            let region = |d: u32| s.clusters[d as usize].region;
+            let (r, direct) = (regions[id as usize], &candidates[..n_direct]);
+            let behind = k < n_direct && (region(c) > 0 || direct.iter().any(|&d| region(d) == r));
+            if region(c) != r && !behind {
                 return None;
             }
             let cyclic = candidates[..n_direct].iter().any(|&d| d != c && waits(d));
@@ -134,6 +138,7 @@ pub fn schedule(graph: &Graph, limits: &Limits, careful: bool) -> Schedule {
             Some((c, space, reads)) => {
                 let cluster = &mut s.clusters[c as usize];
                 cluster.space = space;
+                cluster.region = cluster.region.max(regions[id as usize]);
                 cluster.parts.push(id);
                 cluster.reads = reads;
                 c
@@ -198,14 +203,14 @@ impl Schedule {
             (has(&x.before, other) && has(&a.before, k)) || (has(&x.before, c) && has(&b.before, k))
         };
         if b.parts.is_empty()
-            || a.region != b.region
+            || (a.region == 0) != (b.region == 0)
             || (0..).zip(&self.clusters).any(|(k, x)| k != c && k != other && between(x, k))
         {
             return;
         }
         let mut parts = [a.parts.clone(), b.parts.clone()].concat();
         parts.sort_unstable();
-        let moved = b.parts.clone();
+        let (moved, region) = (b.parts.clone(), a.region.max(b.region));
         moved.iter().for_each(|&p| self.of[p as usize] = Some(c));
         match self.fits(graph, limits, careful, c, &parts, &space) {
             None => moved.iter().for_each(|&p| self.of[p as usize] = Some(other)),
@@ -215,6 +220,7 @@ impl Schedule {
                 gone.parts.clear();
                 self.clusters[c as usize].parts = parts;
                 self.clusters[c as usize].reads = reads;
+                self.clusters[c as usize].region = region;
                 for x in &mut self.clusters {
                     if has(&x.before, other) {
                         remove(&mut x.before, other);
@@ -354,16 +360,6 @@ impl Schedule {
         let clusters = order.iter().map(|&c| self.clusters[c as usize].clone()).collect();
         Schedule { clusters, of, ..self }
     }
-}
-
-/// The last fence that each node is behind, by number from 1; 0 where there is none.
-fn regions(graph: &Graph) -> Vec<u64> {
-    let mut regions: Vec<u64> = Vec::with_capacity(graph.nodes.len());
-    for node in &graph.nodes {
-        let below = node.src.iter().map(|&s| regions[s as usize]).max().unwrap_or(0);
-        regions.push(if let Op::Fence(Region(n)) = node.op { below.max(n + 1) } else { below });
-    }
-    regions
 }
 
 /// The space a part has by itself.

@@ -66,15 +66,10 @@ impl<'k> Sum<'k> {
         let ([reduce], [store]) = (&spec.reduces[..], &spec.stores[..]) else { return None };
         let plain = reduce.fold == FoldKind::Value(Reduction::Sum) && reduce.dtype == DType::F32;
         let stored = matches!(kernel.body[store.value as usize], Expr::Reduced(0));
-        let f32s = kernel.buffers.iter().all(|b| b.dtype == DType::F32);
-        match &kernel.body[reduce.value as usize] {
-            Expr::Load { buffer, index, mask: None }
-                if plain && stored && f32s && spec.inner <= LENGTH_MAX && kernel.faults.is_empty() =>
-            {
-                Some(Sum { kernel, spec, store, slot: kernel.buffers[*buffer].slot, element: index })
-            }
-            _ => None,
-        }
+        let floats = kernel.buffers.iter().all(|b| b.dtype.is_float());
+        let (buffer, element) = loaded(kernel, reduce.value)?;
+        let fits = plain && stored && floats && spec.inner <= LENGTH_MAX && kernel.faults.is_empty();
+        fits.then(|| Sum { kernel, spec, store, slot: kernel.buffers[buffer].slot, element })
     }
 
     /// The slot it is written to.
@@ -90,12 +85,24 @@ impl<'k> Sum<'k> {
             return None;
         }
         let is = |operand: ExprId, extent: usize, var: Var| {
-            let Expr::Load { buffer, index, mask: None } = &kernel.body[operand as usize] else { return false };
+            let Some((buffer, index)) = loaded(kernel, operand) else { return false };
             let same = renamed(self.element, &[(O, var), (I, K)]) == *index;
-            same && kernel.buffers[*buffer].slot == self.slot && extent == self.spec.outer
+            same && kernel.buffers[buffer].slot == self.slot && extent == self.spec.outer
         };
         let sides = [is(*lhs, *m, I), is(*rhs, *n, J)];
         (0..2).find(|&side| sides[side] && sums[side].is_none())
+    }
+}
+
+/// Which buffer `value` is loaded from, and where, as it is or as the `f32` that its 16 bits stand for.
+fn loaded(kernel: &Kernel, value: ExprId) -> Option<(usize, &Lin)> {
+    match &kernel.body[value as usize] {
+        Expr::Load { buffer, index, mask: None } => Some((*buffer, index)),
+        Expr::Cast { src, .. } => {
+            let widens = kernel.dtypes[value as usize] == DType::F32 && kernel.dtypes[*src as usize].bytes() == 2;
+            loaded(kernel, *src).filter(|_| widens)
+        }
+        _ => None,
     }
 }
 

@@ -103,8 +103,8 @@ pub fn checkpoint(f: impl FnOnce(&[Tensor]) -> Tensor, inputs: &[&Tensor]) -> Te
 /// let w = Tensor::ones([64, 64], &Device::cpu()).tracked();
 /// let x = Tensor::ones([8, 64], &Device::cpu());
 /// let flops = |recompute| -> wgrad::Result<u64> {
-///     let y = checkpoint_with(recompute, |x| x[0].matmul(&w).tanh().matmul(&w).tanh(), &[&x]);
-///     Ok(wgrad::explain(&y.sum(..).grad(&[&w]))?.flops())
+///     let y = checkpoint_with(recompute, |x| x[0].matmul(&w).tanh().matmul(&w).tanh(), &[&x]).sum(..);
+///     Ok(wgrad::explain([&y, &y.grad(&[&w])[0]])?.flops())
 /// };
 /// assert!(flops(Recompute::Cheap)? < flops(Recompute::All)?);
 /// # Ok::<(), wgrad::Error>(())

@@ -135,6 +135,13 @@ impl TransformerBlock {
         self.finish(x, &y, pass)
     }
 
+    #[track_caller]
+    fn whole(&self, x: &Tensor, pass: &Pass) -> Tensor {
+        let [norm1, _] = &self.norms;
+        let y = self.self_attn.forward(&norm1.forward(x, pass), pass);
+        self.finish(x, &y, pass)
+    }
+
     /// Both residual sums, when the attention of `x` is `y`.
     #[track_caller]
     fn finish(&self, x: &Tensor, y: &Tensor, pass: &Pass) -> Tensor {
@@ -159,11 +166,12 @@ impl TransformerBlock {
 
 impl Module for TransformerBlock {
     fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
-        let [norm1, _] = &self.norms;
-        let whole = |x: &Tensor| self.finish(x, &self.self_attn.forward(&norm1.forward(x, pass), pass), pass);
-        match self.recompute.filter(|_| pass.is_train()) {
-            Some(recompute) => checkpoint_with(recompute, |_| whole(x), &[x]),
-            None => whole(x),
+        let again = self.recompute.filter(|_| pass.is_train());
+        let kept = again.map(|recompute| checkpoint_with(recompute, |_| self.whole(x, pass), &[x]));
+        // A mistake inside a closure would not be at the user's line.
+        match kept.filter(Tensor::is_valid) {
+            Some(y) => y,
+            None => self.whole(x, pass),
         }
     }
 }

@@ -251,11 +251,11 @@ fn deep_gpt(params: &Params, pass: &Pass) -> Tensor {
     head.forward(&y, pass).flatten(0, 1).cross_entropy(&x.reshape(-1))
 }
 
-/// What lies between the passes has 16 bits, and no kernel more is needed for it.
+/// What lies between the passes has 16 bits, and few kernels more are needed for it.
 #[test]
 fn a_step_needs_less_memory() {
     for device in devices() {
-        for (name, build, most) in [("mlp", deep_mlp as fn(&Params, &Pass) -> Tensor, 0.6), ("gpt", deep_gpt, 0.75)] {
+        for (name, build, most) in [("mlp", deep_mlp as fn(&Params, &Pass) -> Tensor, 0.6), ("gpt", deep_gpt, 0.65)] {
             let plain = step_of(&device, None, build);
             for dtype in HALVES {
                 let low = step_of(&device, Some(dtype), build);
@@ -270,12 +270,6 @@ fn a_step_needs_less_memory() {
                 );
                 assert!((low.peak_bytes() as f64) < most * plain.peak_bytes() as f64, "{name} on {device}");
                 assert!((low.bytes() as f64) < 0.8 * plain.bytes() as f64, "{name} on {device}");
-                let names = |e: &wgrad::device::Explanation| {
-                    let mut names: Vec<String> = e.plan().steps.iter().map(|s| s.kernel.name.clone()).collect();
-                    names.sort();
-                    names
-                };
-                println!("{:?}\n{:?}", names(&plain), names(&low));
                 assert!(low.kernels() <= plain.kernels() * 11 / 10, "{name} on {device}");
             }
         }

@@ -562,6 +562,8 @@ fn wrong_shapes_of_sequences_are_errors() {
     assert_eq!(message(&halves.forward(&x(&[1, 4, 6]), &eval)), "rotary: 3 elements have no halves");
     let block = nn::TransformerBlock::new(&params.at("block"), 8, 2);
     assert!(message(&block.forward(&x(&[1, 4, 6]), &eval)).starts_with("layer_norm: "));
+    let again = block.clone().recompute(wgrad::Recompute::Cheap);
+    assert!(message(&again.forward(&x(&[1, 4, 6]), &Pass::train(&params))).starts_with("layer_norm: "));
     let lstm = nn::Lstm::new(&params.at("lstm"), 3, 4, 2);
     let steps = "takes [n, t, 3] with t from 1 to 65536, got ";
     assert_eq!(message(&lstm.forward(&x(&[1, 0, 3]), &eval)), format!("lstm: {steps}[1, 0, 3]"));
