@@ -11,6 +11,7 @@ use crate::dtype::DType;
 use crate::graph::mix::Ids;
 use crate::graph::op::{Op, Reduction};
 use crate::graph::scalar::{Family, Scalar};
+use crate::graph::source::NATIVE;
 
 /// Operations a value may cost to be computed once more for each further use.
 const RECOMPUTE_MAX: u32 = 2;
@@ -97,7 +98,7 @@ fn weight(graph: &Graph, id: Id) -> u32 {
 /// Whether node `id` rounds 32 bits to 16.
 fn rounds(graph: &Graph, id: Id) -> bool {
     let node = graph.node(id);
-    matches!(node.op, Op::Cast) && node.dtype.bytes() == 2 && graph.node(node.src[0]).dtype == DType::F32
+    NATIVE && matches!(node.op, Op::Cast) && node.dtype.bytes() == 2 && graph.node(node.src[0]).dtype == DType::F32
 }
 
 /// What is computed of which `id` compares elements with the greatest or least. Computed again in

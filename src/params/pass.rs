@@ -18,8 +18,16 @@ use crate::params::{Param, Params};
 /// ```
 pub struct Pass {
     train: Option<Training>,
-    /// What products are rounded to.
-    autocast: Option<DType>,
+    autocast: Option<Autocast>,
+}
+
+/// What products are rounded to, and how: as functions, so that a program which never asks for it is
+/// linked without them.
+#[derive(Clone, Copy)]
+struct Autocast {
+    dtype: DType,
+    operand: fn(&Tensor, DType) -> Tensor,
+    result: fn(&Tensor, DType) -> Tensor,
 }
 
 struct Training {
@@ -95,7 +103,9 @@ impl Pass {
     /// # Ok::<(), wgrad::Error>(())
     /// ```
     pub fn autocast(self, dtype: DType) -> Pass {
-        Pass { autocast: Some(dtype).filter(|&dtype| dtype != DType::F32), ..self }
+        let result = |y: &Tensor, dtype| y.cast(dtype).cast(DType::F32);
+        let operand = |x: &Tensor, dtype| x.cast(dtype).cast(DType::F32).in_place_of(x);
+        Pass { autocast: (dtype != DType::F32).then_some(Autocast { dtype, operand, result }), ..self }
     }
 
     /// `x` as something that is multiplied: rounded as [`Pass::autocast`] says, where it is `f32`. Its
@@ -113,27 +123,29 @@ impl Pass {
     /// ```
     #[track_caller]
     pub fn operand(&self, x: &Tensor) -> Tensor {
-        match self.autocast {
-            Some(_) if x.dtype() == DType::F32 => self.result(x).in_place_of(x),
-            _ => x.clone(),
-        }
+        self.rounded(x, |autocast| autocast.operand)
     }
 
     /// `y`, the result of a product, rounded as [`Pass::autocast`] says; so is what flows back to it.
     #[track_caller]
     pub fn result(&self, y: &Tensor) -> Tensor {
-        match self.autocast {
-            Some(dtype) if !dtype.is_float() => {
-                Tensor::invalid("autocast", format!("products are rounded to f16 or bf16, not {dtype}"), y.device())
+        self.rounded(y, |autocast| autocast.result)
+    }
+
+    #[track_caller]
+    fn rounded(&self, x: &Tensor, how: fn(&Autocast) -> fn(&Tensor, DType) -> Tensor) -> Tensor {
+        match &self.autocast {
+            Some(Autocast { dtype, .. }) if !dtype.is_float() => {
+                Tensor::invalid("autocast", format!("products are rounded to f16 or bf16, not {dtype}"), x.device())
             }
-            Some(dtype) if y.dtype() == DType::F32 && y.is_valid() => y.cast(dtype).cast(DType::F32),
-            _ => y.clone(),
+            Some(autocast) if x.dtype() == DType::F32 && x.is_valid() => how(autocast)(x, autocast.dtype),
+            _ => x.clone(),
         }
     }
 
     /// The dtype that [`Pass::autocast`] asked for.
     pub fn autocast_dtype(&self) -> Option<DType> {
-        self.autocast
+        self.autocast.map(|autocast| autocast.dtype)
     }
 
     /// Whether this is a training pass.

@@ -69,7 +69,7 @@ pub fn four(kernel: &Kernel, limits: &Limits) -> Option<Four> {
     let views = w.views(limits, roots);
     let wide = views.iter().any(|view| *view != View::Single);
     // Packed elements of a product are stored in fours or not at all.
-    let packed = matches!(&w.kernel.kind, Kind::Dot(d) if !w.words(&d.stores));
+    let packed = NATIVE && matches!(&w.kernel.kind, Kind::Dot(d) if !w.words(&d.stores));
     let elements = w.elements;
     (wide || packed).then_some(Four { kernel: w.kernel, loads: w.loads, views, operands, stores, elements })
 }

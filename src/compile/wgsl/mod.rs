@@ -19,6 +19,7 @@ use crate::compile::shader::{Shader, ShaderBinding};
 use crate::dtype::{DType, Number};
 use crate::graph::op::{CustomShader, Templated};
 use crate::graph::source;
+use crate::graph::source::NATIVE;
 use four::View;
 use text::Text;
 
@@ -53,7 +54,7 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
     let tiled = match &kernel.kind {
         Kind::Dot(d) if is_tiled(d) => {
             let product = product_of(kernel, d);
-            Some((product, limits.tiles.chosen(&product).unwrap_or_else(|| limits.tiles.tile(d))))
+            Some((product, limits.tiles.chosen(&product).filter(|_| NATIVE).unwrap_or_else(|| limits.tiles.tile(d))))
         }
         _ => None,
     };
