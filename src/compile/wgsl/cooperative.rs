@@ -168,7 +168,7 @@ pub fn dot(text: &mut Text<'_>, d: &Dot, cut: &Cut) -> u64 {
         ("PER", cut.per()),
     ];
     numbers.iter().for_each(|(name, value)| text.global(format_args!("const {name}: u32 = {value}u;")));
-    let along = [d.lhs, d.rhs].map(|operand| along_k(text.kernel, operand));
+    let along = along_k(text.kernel, d);
     let [tall, wide] = cut.parts.map(|parts| parts == 4);
     let flags = [("TALL", tall), ("WIDE", wide), ("LHS_ALONG_K", along[0]), ("RHS_ALONG_K", along[1])];
     flags.iter().for_each(|(name, value)| text.global(format_args!("const {name}: bool = {value};")));
@@ -187,7 +187,7 @@ pub fn dot(text: &mut Text<'_>, d: &Dot, cut: &Cut) -> u64 {
         guard(text, name, edge, "");
     }
     let values: Vec<ExprId> = d.stores.iter().map(|s| s.value).collect();
-    text.define(&values, |_| true);
+    text.define(&values, &|_| true);
     d.stores.iter().for_each(|s| store_word(text, s));
     text.close("}");
     text.source(source!("cooperative"));
@@ -225,7 +225,7 @@ fn operand(
     guard(text, axis, edge, " 0.0");
     // The second half of a word.
     guard(text, "k", (cut.per() > 1 && along_k && !k.is_multiple_of(2)).then_some(k), " 0.0");
-    text.define(&[one], |_| true);
+    text.define(&[one], &|_| true);
     let value = text.value(one);
     text.line(format_args!("return {value};"));
     text.close("}");

@@ -71,7 +71,7 @@ pub fn looped(text: &mut Text<'_>, l: &Loop, limits: &Limits) -> u64 {
     for stage in 0..stages {
         let here: Vec<(usize, &Reduce)> = l.reduces.iter().enumerate().filter(|(_, r)| r.stage == stage).collect();
         let values = elements(text, &here).concat();
-        text.define(&values, outer_only(stage_of.clone(), stage));
+        text.define(&values, &outer_only(stage_of.clone(), stage));
         for (n, r) in &here {
             declare(text, *n, r);
         }
@@ -95,7 +95,7 @@ fn map(text: &mut Text<'_>, l: &Loop) -> u64 {
         text.line(format_args!("let o = {at};"));
         text.line(format_args!("if (o >= {}u) {{ return; }}", l.outer));
         let values: Vec<ExprId> = l.stores.iter().map(|s| s.value).collect();
-        text.define(&values, |_| true);
+        text.define(&values, &|_| true);
         store_words(text, &l.stores.iter().collect::<Vec<_>>());
     } else {
         words(text, &l.stores.iter().collect::<Vec<_>>());
@@ -104,7 +104,7 @@ fn map(text: &mut Text<'_>, l: &Loop) -> u64 {
         text.line("let o = base + lane;");
         text.line(format_args!("if (o >= {}u) {{ break; }}", l.outer));
         let values: Vec<ExprId> = l.stores.iter().map(|s| s.value).collect();
-        text.define(&values, |_| true);
+        text.define(&values, &|_| true);
         for s in &l.stores {
             packed_store(text, s, "o", l.outer);
         }
@@ -139,7 +139,7 @@ pub fn store_words(text: &mut Text<'_>, stores: &[&Store]) {
     let mut rest = stores;
     while let Some((first, after)) = rest.split_first() {
         rest = match rest.split_at_checked(4) {
-            Some((four, after)) if per_word(text, first) > 1 => {
+            Some((four, after)) if NATIVE && per_word(text, first) > 1 => {
                 let (b, per) = (first.buffer, per_word(text, first));
                 let dtype = text.kernel.buffers[b].dtype;
                 text.atoms(&first.index, &|_| true);
@@ -195,7 +195,7 @@ fn stores(text: &mut Text<'_>, l: &Loop, stage_of: Vec<usize>, stages: usize, sh
     let late = l.stores.iter().filter(|s| known_from(text, l, s).is_none());
     let (elements, rows): (Vec<&Store>, Vec<&Store>) = late.partition(|s| s.each_element);
     let values: Vec<ExprId> = elements.iter().chain(&rows).map(|s| s.value).collect();
-    text.define(&values, outer_only(stage_of, stages));
+    text.define(&values, &outer_only(stage_of, stages));
     if shared && !rows.is_empty() {
         text.open("if (local == 0u) {");
     }
@@ -217,7 +217,7 @@ fn stores(text: &mut Text<'_>, l: &Loop, stage_of: Vec<usize>, stages: usize, sh
         text.open(format_args!("for (var i = start; i < min(start + {granule}u, inner); i++) {{"));
     }
     let values: Vec<ExprId> = elements.iter().map(|s| s.value).collect();
-    text.define(&values, |_| true);
+    text.define(&values, &|_| true);
     match granule {
         1 => store_words(text, &elements),
         _ => elements.iter().for_each(|s| packed_store(text, s, "i", l.inner)),
@@ -283,7 +283,7 @@ fn reduce_loop(text: &mut Text<'_>, here: &[(usize, &Reduce)], early: &[&Store],
     } else {
         text.open(format_args!("for (var i = {start}; i < inner; i += {step}u) {{"));
     }
-    text.define(&elements.concat(), |_| true);
+    text.define(&elements.concat(), &|_| true);
     for ((n, r), elements) in here.iter().zip(&elements) {
         for (k, &element) in elements.iter().enumerate() {
             let value = text.value(element);
@@ -302,7 +302,7 @@ fn reduce_loop(text: &mut Text<'_>, here: &[(usize, &Reduce)], early: &[&Store],
         }
     }
     let values: Vec<ExprId> = early.iter().map(|s| s.value).collect();
-    text.define(&values, |_| true);
+    text.define(&values, &|_| true);
     store_words(text, early);
     text.close("}");
     if pieces {
@@ -403,17 +403,17 @@ pub fn scatter(text: &mut Text<'_>, s: &Scatter, limits: &Limits) -> u64 {
     text.line(format_args!("let o = wide * {lines}u + local;"));
     text.line(format_args!("if (o >= {}u) {{ return; }}", s.lines));
     text.open(format_args!("for (var i = 0u; i < {}u + zero; i++) {{", s.axis));
-    text.define(&[s.base], |_| true);
+    text.define(&[s.base], &|_| true);
     text.atoms(&s.out_index, &|_| true);
     let line = format!("store{}({}, {});", s.out, text.index(&s.out_index), text.value(s.base));
     text.line(line);
     text.close("}");
     text.open(format_args!("for (var j = 0u; j < {}u + zero; j++) {{", s.updates));
-    text.define(&[s.index], |_| true);
+    text.define(&[s.index], &|_| true);
     let line = format!("let i = u32({});", text.value(s.index));
     text.line(line);
     text.line(format_args!("if (i >= {}u) {{ raise(0u); continue; }}", s.axis));
-    text.define(&[s.value], |_| true);
+    text.define(&[s.value], &|_| true);
     text.atoms(&s.out_index, &|_| true);
     let (at, value) = (text.index(&s.out_index), text.value(s.value));
     match s.mode {
@@ -441,9 +441,9 @@ fn sorted_scatter(text: &mut Text<'_>, s: &Scatter, order: ExprId) -> u64 {
     }
     // The index of update `k` in the order, as `i32`.
     let index = |text: &mut Text<'_>| {
-        text.define(&[order], |_| true);
+        text.define(&[order], &|_| true);
         text.line(format_args!("let j = u32({});", text.value(order)));
-        text.define(&[s.index], |_| true);
+        text.define(&[s.index], &|_| true);
         text.value(s.index)
     };
     // Indices out of range stand at the ends.
@@ -457,12 +457,12 @@ fn sorted_scatter(text: &mut Text<'_>, s: &Scatter, order: ExprId) -> u64 {
     let found = index(text);
     text.line(format_args!("if ({found} < i32(i)) {{ lo = k + 1u; }} else {{ hi = k; }}"));
     text.close("}");
-    text.define(&[s.base], |_| true);
+    text.define(&[s.base], &|_| true);
     text.line(format_args!("var r = {};", text.value(s.base)));
     text.open(format_args!("for (var k = lo; k <= {last}u; k++) {{"));
     let found = index(text);
     text.line(format_args!("if ({found} != i32(i)) {{ break; }}"));
-    text.define(&[s.value], |_| true);
+    text.define(&[s.value], &|_| true);
     let value = text.value(s.value);
     text.line(match s.mode {
         ScatterMode::Set => format!("r = {value};"),
@@ -485,10 +485,10 @@ pub fn scan(text: &mut Text<'_>, s: &Scan, limits: &Limits) -> u64 {
     let dtype = text.kernel.buffers[s.store.buffer].dtype;
     let identity = text.literal(s.kind.identity(dtype).bits(dtype), dtype);
     let elements = text.four.map_or(vec![s.value], |four| four.elements.concat());
-    text.define(&elements, |deps| deps & bit(I) == 0);
+    text.define(&elements, &|deps| deps & bit(I) == 0);
     text.line(format_args!("var r: {} = {identity};", wgsl_type(dtype)));
     text.open(format_args!("for (var i = 0u; i < {}u + zero; i++) {{", s.n));
-    text.define(&elements, |_| true);
+    text.define(&elements, &|_| true);
     for (k, &element) in elements.iter().enumerate() {
         let value = text.value(element);
         let next = text.scalar(s.kind.combine(), &["r".into(), value], dtype, dtype);

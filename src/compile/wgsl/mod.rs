@@ -24,6 +24,7 @@ use four::View;
 use text::Text;
 
 pub use four::grouped;
+use product::along_k;
 pub use product::{NARROW_GROUP, TILED_MIN, is_tiled, product_of};
 
 /// The shader of `kernel` within `limits`.
@@ -53,8 +54,8 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
     // Told of the kernel as it is: rewritten for four neighbours, its operands stand elsewhere.
     let tiled = match &kernel.kind {
         Kind::Dot(d) if is_tiled(d) => {
-            let product = product_of(kernel, d);
-            Some((product, limits.tiles.chosen(&product).filter(|_| NATIVE).unwrap_or_else(|| limits.tiles.tile(d))))
+            let chosen = if NATIVE { limits.tiles.chosen(&product_of(kernel, d)) } else { None };
+            Some((along_k(kernel, d), chosen.unwrap_or_else(|| limits.tiles.tile(d))))
         }
         _ => None,
     };

@@ -20,36 +20,37 @@ pub fn is_tiled(d: &Dot) -> bool {
 
 /// What makes the speed of the product `d` of `kernel`, which is as it was lowered.
 pub fn product_of(kernel: &Kernel, d: &Dot) -> Product {
-    let operands = [d.lhs, d.rhs].map(|operand| {
+    let plain = |operand: ExprId| {
         let word = |buffer: usize| kernel.buffers.get(buffer).is_some_and(|buffer| buffer.dtype.bytes() == 4);
         let lies = |index: &Lin| index.terms.iter().all(|(atom, _)| matches!(atom, Atom::Var(..)));
-        let plain = match kernel.body.get(operand as usize) {
+        match kernel.body.get(operand as usize) {
             Some(Expr::Load { buffer, index, mask: None }) => word(*buffer) && lies(index),
             _ => false,
-        };
-        Operand { along_k: along_k(kernel, operand), plain }
-    });
-    Product { batch: d.batch, m: d.m, n: d.n, k: d.k, operands }
+        }
+    };
+    let [l, r] = along_k(kernel, d);
+    let (lhs, rhs) = (Operand { along_k: l, plain: plain(d.lhs) }, Operand { along_k: r, plain: plain(d.rhs) });
+    Product { batch: d.batch, m: d.m, n: d.n, k: d.k, operands: [lhs, rhs] }
 }
 
 /// A product: a template of `shaders/` with loaders and stores written from the expressions; one that
-/// is computed in tiles comes with how it is read and its tile.
-pub fn dot(text: &mut Text<'_>, d: &Dot, tiled: Option<(Product, Tile)>) -> u64 {
+/// is computed in tiles comes with which operands lie along the contraction and with its tile.
+pub fn dot(text: &mut Text<'_>, d: &Dot, tiled: Option<([bool; 2], Tile)>) -> u64 {
     let tile = tiled.map(|(_, tile)| tile);
     let t = wgsl_type(d.dtype);
     text.global(format_args!("alias elem = {t};"));
     let mut numbers = vec![("BATCH", d.batch as u32), ("M", d.m as u32), ("N", d.n as u32)];
     numbers.push(("WIDTH", tile.map_or(NARROW_GROUP as u32, |tile| tile.width)));
     let mut flags = Vec::new();
-    if let Some((Product { operands: [lhs, rhs], .. }, tile)) = tiled {
+    if let Some(([lhs, rhs], tile)) = tiled {
         if !tile.is_passed_around() {
             numbers.push(("HEIGHT", tile.height));
         }
         if tile.depth > 0 {
             numbers.push(("DEPTH", tile.depth));
             flags = vec![("TALL", tile.down == 8), ("WIDE", tile.across == 8)];
-            flags.push(("LHS_ALONG_K", lhs.along_k));
-            flags.push(("RHS_ALONG_K", rhs.along_k));
+            flags.push(("LHS_ALONG_K", lhs));
+            flags.push(("RHS_ALONG_K", rhs));
         }
     }
     numbers.iter().for_each(|(name, value)| text.global(format_args!("const {name}: u32 = {value}u;")));
@@ -85,15 +86,17 @@ pub fn dot(text: &mut Text<'_>, d: &Dot, tiled: Option<(Product, Tile)>) -> u64 
     }
 }
 
-/// Whether the elements of an operand that are neighbours along the contraction are neighbours in
-/// memory, as far as its first load tells.
-pub fn along_k(kernel: &Kernel, operand: ExprId) -> bool {
-    let load = reachable(kernel, &[operand]).into_iter().find_map(|id| match &kernel.body[id as usize] {
-        Expr::Load { index, .. } => Some(index),
-        _ => None,
-    });
-    let step = |index: &Lin| index.terms.iter().any(|(atom, c)| matches!(atom, Atom::Var(K, _)) && *c == 1);
-    load.is_some_and(step)
+/// Of each operand, whether elements that are neighbours along the contraction are neighbours in memory,
+/// as far as its first load tells.
+pub fn along_k(kernel: &Kernel, d: &Dot) -> [bool; 2] {
+    [d.lhs, d.rhs].map(|operand| {
+        let load = reachable(kernel, &[operand]).into_iter().find_map(|id| match &kernel.body[id as usize] {
+            Expr::Load { index, .. } => Some(index),
+            _ => None,
+        });
+        let step = |index: &Lin| index.terms.iter().any(|(atom, c)| matches!(atom, Atom::Var(K, _)) && *c == 1);
+        load.is_some_and(step)
+    })
 }
 
 /// The loader of an operand: of one element, or for tiles of four neighbours, which are `n` along the
@@ -115,14 +118,14 @@ fn operand(
     if let Some(four) = four {
         text.open(format_args!("fn {name}_four(o: u32, {a}: u32, {b}: u32) -> vec4<{t}> {{"));
         guard(text, 4, &format!("vec4<{t}>"));
-        text.define(&four, |_| true);
+        text.define(&four, &|_| true);
         let values = four.map(|id| text.value(id)).join(", ");
         text.line(format_args!("return vec4<{t}>({values});"));
         return text.close("}");
     }
     text.open(format_args!("fn {name}(o: u32, {a}: u32, {b}: u32) -> {t} {{"));
     guard(text, 1, t);
-    text.define(&[one], |_| true);
+    text.define(&[one], &|_| true);
     let value = text.value(one);
     text.line(format_args!("return {value};"));
     text.close("}");
@@ -152,14 +155,14 @@ fn product_stores(text: &mut Text<'_>, d: &Dot, four: bool, (tiled, t, edges): (
         guard(text, "i", edges[0], 1);
         guard(text, "j", edges[1], 4);
         text.line("let r0 = r.x; let r1 = r.y; let r2 = r.z; let r3 = r.w;");
-        text.define(&values, |_| true);
+        text.define(&values, &|_| true);
         store_words(text, &stores);
         return text.close("}");
     }
     text.open(format_args!("fn store(o: u32, i: u32, j: u32, r0: {t}) {{"));
     guard(text, "i", edges[0], 1);
     guard(text, "j", edges[1], 1);
-    text.define(&values, |_| true);
+    text.define(&values, &|_| true);
     stores.iter().for_each(|s| store_word(text, s));
     text.close("}");
     if tiled {

@@ -133,7 +133,7 @@ impl<'k> Text<'k> {
     }
 
     /// Names what `roots` need and `wanted` accepts, operands first.
-    pub fn define(&mut self, roots: &[ExprId], wanted: impl Fn(u64) -> bool) {
+    pub fn define(&mut self, roots: &[ExprId], wanted: &dyn Fn(u64) -> bool) {
         for id in reachable(self.kernel, roots) {
             if wanted(self.deps[id as usize]) {
                 self.atoms_of(id, &|_| true);
@@ -142,8 +142,7 @@ impl<'k> Text<'k> {
                 }
             } else {
                 // Parts of an index that the loop does not change are worked out before it.
-                let allowed = |set: u64| wanted(set);
-                self.atoms_of(id, &allowed);
+                self.atoms_of(id, wanted);
             }
         }
     }
