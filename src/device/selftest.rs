@@ -201,7 +201,7 @@ async fn work(device: &Device, gpu: &Gpu, trials: &[Trial], limits: &Limits) -> 
         for trial in trials {
             let got = trial.y.read::<f32>().await?;
             if let Some(at) = got.iter().zip(&trial.want).position(|(got, want)| got != want) {
-                let (got, want, depth) = (got[at], trial.want[at], trial.depth);
+                let (got, want, depth) = (f64::from(got[at]), f64::from(trial.want[at]), trial.depth);
                 let fact = format!(
                     "the product template gives {got} for {want} at {at} of {}, depth {depth}, on {device}",
                     trial.y.shape()

@@ -138,7 +138,7 @@ pub async fn reference(table: &Csv) -> Result<String> {
         losses.extend(learner.step().await?.losses);
     }
     losses.extend(learner.flush().await?.losses);
-    let losses: Vec<f32> = losses.into_iter().map(|(_, loss)| loss).collect();
+    let losses: Vec<f64> = losses.into_iter().map(|(_, loss)| loss.into()).collect();
     let prints =
         format!("\"bits\": \"{bits:016x}\", \"uniforms\": \"{uniforms:016x}\", \"weights\": \"{weights:016x}\"");
     Ok(format!("{{{prints}, \"losses\": {losses:?}}}"))

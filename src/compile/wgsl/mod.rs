@@ -102,7 +102,7 @@ fn zero() -> u32 { return meta_.inf & 1u; }
     );
     for (name, value) in &templated.constants {
         text += &match value {
-            Number::Float(x) => format!("const {name}: f32 = {:?}f;\n", *x as f32),
+            Number::Float(x) => format!("const {name}: f32 = {:?}f;\n", f64::from(*x as f32)),
             Number::Int(n) => format!("const {name}: u32 = {n}u;\n"),
             Number::Bool(b) => format!("const {name}: bool = {b};\n"),
         };

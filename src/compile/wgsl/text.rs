@@ -8,6 +8,7 @@ use crate::compile::wgsl::four::{Four, View};
 use crate::compile::wgsl::source::source;
 use crate::dtype::DType;
 use crate::graph::scalar::{Family, Scalar};
+use crate::graph::source::NATIVE;
 
 /// Marks the vector that a load belongs to among the named expressions.
 const QUAD: ExprId = 1 << 31;
@@ -265,10 +266,11 @@ impl<'k> Text<'k> {
                     format!("bitcast<f32>(meta_.inf{sign})")
                 } else if bits == 0x8000_0000 || (x != 0.0 && !x.is_normal()) {
                     format!("bitcast<f32>({bits}u)")
-                } else if x < 0.0 {
-                    format!("({x:?}f)")
                 } else {
-                    format!("{x:?}f")
+                    // The same number with more digits in a page, which so is linked without what
+                    // formats an f32.
+                    let digits = if NATIVE { format!("{x:?}f") } else { format!("{:?}f", f64::from(x)) };
+                    if x < 0.0 { format!("({digits})") } else { digits }
                 }
             }
             DType::I32 => match bits as i32 {
