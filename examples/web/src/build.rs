@@ -48,7 +48,7 @@ fn compress(path: &Path) -> Result<(usize, usize), Box<dyn Error>> {
     let bytes = fs::read(path)?;
     let mut out = Vec::new();
     // In as many blocks as pay: code, names and shaders differ from one another.
-    let options = zopfli::Options { maximum_block_splits: 0, ..zopfli::Options::default() };
+    let options = zopfli::Options { maximum_block_splits: 60, ..zopfli::Options::default() };
     zopfli::compress(options, zopfli::Format::Gzip, &bytes[..], &mut out)?;
     fs::write(path.with_added_extension("gz"), &out)?;
     Ok((bytes.len(), out.len()))

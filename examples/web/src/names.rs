@@ -1,8 +1,10 @@
 //! Short names for what a page's wasm and its glue call each other: the long ones end in hashes,
-//! which no packing makes smaller.
+//! which no packing makes smaller. What tools noted in the wasm goes, too.
 
 use std::collections::HashMap;
 
+/// What tools tell each other, and nobody else reads.
+const CUSTOM: u8 = 0;
 /// The sections that name things, by their number in the format.
 const IMPORTS: u8 = 2;
 const EXPORTS: u8 = 7;
@@ -25,6 +27,7 @@ pub fn shorten(wasm: &[u8], glue: &str) -> Option<(Vec<u8>, String)> {
         let section = match id {
             IMPORTS => imports(section, &mut short)?,
             EXPORTS => exports(section, &mut short)?,
+            CUSTOM => continue,
             _ => section.to_vec(),
         };
         out.push(id);

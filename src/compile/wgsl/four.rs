@@ -259,8 +259,8 @@ impl<'k> Writer<'k> {
                 roots.extend_from_slice(&[d.lhs, d.rhs]);
                 &d.stores
             }
-            Kind::Scan(s) => std::slice::from_ref(&s.store),
-            Kind::Scatter(_) | Kind::Sort(_) | Kind::Custom(_) => return Vec::new(),
+            Kind::Scan(s) if NATIVE => std::slice::from_ref(&s.store),
+            Kind::Scan(_) | Kind::Scatter(_) | Kind::Sort(_) | Kind::Custom(_) => return Vec::new(),
         };
         stores.iter().for_each(|s| roots.push(s.value));
         for id in reachable(&self.kernel, &roots) {

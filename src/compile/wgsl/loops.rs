@@ -496,7 +496,7 @@ pub fn scan(text: &mut Text<'_>, s: &Scan, limits: &Limits) -> u64 {
     }
     text.atoms(&s.store.index, &|_| true);
     let b = s.store.buffer;
-    if text.view(b) == View::Wide {
+    if NATIVE && text.view(b) == View::Wide {
         let (at, t) = (text.index(&s.store.index.div(4)), wgsl_type(dtype));
         text.line(format_args!("quad_store{b}({at}, vec4<{t}>(r0, r1, r2, r3));"));
     } else {
