@@ -375,7 +375,8 @@ impl Choice<'_> {
             let below = self.graph.node(s);
             let x = s as usize;
             let open = !self.part[x] || is_hero(self.graph, s);
-            self.product_below[k] |= open && self.product_below[x] && below.shape.numel() == node.shape.numel();
+            self.product_below[k] |=
+                NATIVE && open && self.product_below[x] && below.shape.numel() == node.shape.numel();
             self.hero_below[k] |= is_hero(self.graph, s) || (!self.settled(s) && self.hero_below[x]);
             if self.settled(s) {
                 if !matches!(below.op, Op::Const(_) | Op::Iota { .. }) {
@@ -389,6 +390,6 @@ impl Choice<'_> {
         }
         // Elsewhere than where the product has it, it is read as it lies.
         let moved = matches!(node.op, Op::Permute(_) | Op::Flip(_));
-        self.product_below[k] &= product || !(moved || is_hero(self.graph, id));
+        self.product_below[k] &= !NATIVE || product || !(moved || is_hero(self.graph, id));
     }
 }

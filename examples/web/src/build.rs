@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fs;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -48,7 +49,8 @@ fn compress(path: &Path) -> Result<(usize, usize), Box<dyn Error>> {
     let bytes = fs::read(path)?;
     let mut out = Vec::new();
     // In as many blocks as pay: code, names and shaders differ from one another.
-    let options = zopfli::Options { maximum_block_splits: 60, ..zopfli::Options::default() };
+    let iteration_count = NonZeroU64::new(60).unwrap_or(NonZeroU64::MIN);
+    let options = zopfli::Options { maximum_block_splits: 60, iteration_count, ..zopfli::Options::default() };
     zopfli::compress(options, zopfli::Format::Gzip, &bytes[..], &mut out)?;
     fs::write(path.with_added_extension("gz"), &out)?;
     Ok((bytes.len(), out.len()))
