@@ -130,7 +130,7 @@ fn extreme_of(graph: &Graph, id: Id) -> Option<Id> {
     };
     let extreme = |op: &Op| matches!(op, Op::Reduce(kind, _) | Op::Scan(kind, _) if matches!(kind, Reduction::Max | Reduction::Min));
     let (x, z) = (shown(node.src[0], &moves), shown(node.src[1], &moves));
-    let joins = |op: &Op| matches!(op, Op::Scalar(Scalar::Maximum | Scalar::Minimum));
+    let joins = |op: &Op| NATIVE && matches!(op, Op::Scalar(Scalar::Maximum | Scalar::Minimum));
     [(x, z), (z, x)].into_iter().find_map(|(x, y)| {
         // A long reduction was padded and cut in two, a long scan into blocks that were joined again.
         let of = shown(y, &|op| extreme(op) || moves(op) || joins(op) || matches!(op, Op::Pad(_)));
@@ -370,7 +370,7 @@ impl Choice<'_> {
         (self.cost[k], self.size[k], self.reads[k]) = (weight(self.graph, id), 1, 0);
         self.hero_below[k] = false;
         let product = matches!(node.op, Op::Dot | Op::Conv(_));
-        self.product_below[k] = product;
+        self.product_below[k] = NATIVE && product;
         for &s in &node.src {
             let below = self.graph.node(s);
             let x = s as usize;

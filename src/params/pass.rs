@@ -136,7 +136,7 @@ impl Pass {
     fn rounded(&self, x: &Tensor, how: fn(&Autocast) -> fn(&Tensor, DType) -> Tensor) -> Tensor {
         match &self.autocast {
             Some(Autocast { dtype, .. }) if !dtype.is_float() => {
-                Tensor::invalid("autocast", format!("products are rounded to f16 or bf16, not {dtype}"), x.device())
+                Tensor::invalid("autocast", format!("rounds to f16 or bf16, not {dtype}"), x.device())
             }
             Some(autocast) if x.dtype() == DType::F32 && x.is_valid() => how(autocast)(x, autocast.dtype),
             _ => x.clone(),
