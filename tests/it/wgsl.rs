@@ -46,10 +46,9 @@ fn written(text: &str, hash: &str) -> Result<(), String> {
     let info = validator.validate(&module).map_err(|e| e.emit_to_string(text))?;
 
     let cooperative = text.contains("enable wgpu_cooperative_matrix;");
-    let mut options = spv::Options::default();
-    if cooperative {
-        options.lang_version = (1, 6);
-    }
+    // Subgroups are of 1.3, which Vulkan 1.1 has.
+    let lang_version = if cooperative { (1, 6) } else { (1, 3) };
+    let options = spv::Options { lang_version, ..spv::Options::default() };
     let words = spv::write_vec(&module, &info, &options, None).map_err(|e| format!("SPIR-V: {e}"))?;
     let mut options = msl::Options::default();
     if cooperative {
