@@ -6,12 +6,13 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::ops::Range;
 use std::panic::Location;
 
 use smallvec::SmallVec;
 
+use crate::compile::plan::Plan;
 use crate::dtype::DType;
+use crate::graph::below::Met;
 use crate::graph::mix::{ById, Mix};
 use crate::graph::op::{Op, Region};
 use crate::graph::tensor::Tensor;
@@ -29,6 +30,8 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// What is to be computed.
     pub roots: Vec<Id>,
+    /// The numbers of leaves whose elements nobody wants after the run.
+    pub dying: Vec<usize>,
 }
 
 /// One node of a flat graph.
@@ -86,39 +89,10 @@ pub struct Bindings {
     pub scalars: Vec<u32>,
 }
 
-/// The tensors below some roots, each looked at once: another thread may compute them meanwhile.
-#[derive(Default)]
-struct Met {
-    tensors: Vec<Tensor>,
-    /// Where each one's operands stand in `edges`; `None` for a leaf.
-    src: Vec<Option<Range<usize>>>,
-    /// Numbers of tensors.
-    edges: Vec<usize>,
-    numbers: ById<usize>,
-}
-
-impl Met {
-    fn number(&mut self, x: &Tensor) -> usize {
-        let next = self.tensors.len();
-        let k = *self.numbers.entry(x.0.id).or_insert(next);
-        if k == next {
-            self.tensors.push(x.clone());
-        }
-        k
-    }
-
-    /// Meets the operands of everything met.
-    fn follow(&mut self) {
-        while let Some(x) = self.tensors.get(self.src.len()).cloned() {
-            let first = self.edges.len();
-            let open = x.with_open_src(|src| {
-                src.iter().for_each(|x| {
-                    let k = self.number(x);
-                    self.edges.push(k);
-                });
-            });
-            self.src.push(open.map(|()| first..self.edges.len()));
-        }
+impl Bindings {
+    /// The leaves that `plan` overwrites.
+    pub fn overwritten(&self, plan: &Plan) -> impl Iterator<Item = &Tensor> {
+        plan.overwritten.iter().filter_map(|&n| self.leaves.get(*plan.leaves.get(n)?))
     }
 }
 
@@ -126,8 +100,8 @@ impl Graph {
     /// The graph below `roots`, down to tensors whose elements are known.
     pub fn flatten(roots: &[Tensor]) -> (Graph, Bindings) {
         let mut met = Met::default();
-        let roots: Vec<usize> = roots.iter().map(|x| met.number(x)).collect();
-        met.follow();
+        let roots: Vec<usize> = roots.iter().map(|x| met.place(x)).collect();
+        met.follow(true);
         let open = met.tensors.iter().zip(&met.src).filter(|(_, src)| src.is_some());
         let mut order: Vec<u64> = open.map(|(x, _)| x.0.id).collect();
         order.sort_unstable();
@@ -147,11 +121,10 @@ impl Graph {
                 nodes.len() as Id - 1
             })
         };
-        for k in order.iter().map(|id| met.numbers[id]) {
+        for k in order.iter().map(|id| met.places[id]) {
             let x = &met.tensors[k];
-            let edges = &met.edges[met.src[k].clone().unwrap_or_default()];
             let mut src = Operands::new();
-            edges.iter().for_each(|&s| src.push(id(s, &mut nodes, &mut ids)));
+            met.operands(k).iter().for_each(|&s| src.push(id(s, &mut nodes, &mut ids)));
             let mut leaf = 0;
             let op = match &x.0.op {
                 Op::Input(value) => {
@@ -169,7 +142,12 @@ impl Graph {
             nodes.push(Node { op, src, shape: *x.shape(), dtype: x.dtype(), leaf, at: x.0.at });
         }
         let roots = roots.iter().map(|&k| id(k, &mut nodes, &mut ids)).collect();
-        (Graph { nodes, roots }, bindings)
+        (Graph { nodes, roots, dying: Vec::new() }, bindings)
+    }
+
+    /// Says of which of its leaves nobody wants the elements after the run.
+    pub fn let_die(&mut self, bindings: &Bindings, dies: impl Fn(&Tensor) -> bool) {
+        self.dying = (0..).zip(&bindings.leaves).filter(|(_, leaf)| dies(leaf)).map(|(n, _)| n).collect();
     }
 
     /// The node of number `id`.
@@ -197,6 +175,7 @@ impl Graph {
         let mut h = Mix::default();
         self.nodes.hash(&mut h);
         self.roots.hash(&mut h);
+        self.dying.hash(&mut h);
         h.finish()
     }
 }

@@ -1,23 +1,26 @@
 //! Memory: gives every buffer of the kernels a slot, and slots that are not alive together one
 //! allocation.
 //!
-//! Outputs get memory of their own, because they outlive the run. A slot's allocation is free
-//! again after the last kernel that reads it.
+//! Outputs get memory of their own, because they outlive the run, or that of a leaf which does not.
+//! A slot's allocation is free again after the last kernel that reads it.
 
 use crate::compile::graph::{Graph, Id};
 use crate::compile::kernel::{Access, Expr, Kernel, Kind, Store};
 use crate::compile::lower::{Lowered, is_scalars};
-use crate::compile::plan::{Home, Plan, Slot, Step};
+use crate::compile::overwrite::overwrite;
+use crate::compile::plan::{Home, Limits, Plan, Slot, Step};
 use crate::dtype::DType;
 use crate::graph::mix::ById;
 use crate::graph::op::{CustomShader, Op};
+use crate::graph::source::NATIVE;
 
-/// The plan of the lowered kernels.
-pub fn assign(graph: &Graph, lowered: Lowered) -> Plan {
+/// The plan of the lowered kernels; it may overwrite the leaves of the numbers `dying`.
+pub fn assign(graph: &Graph, lowered: Lowered, dying: &[usize], limits: &Limits) -> Plan {
     let mut plan = Plan {
         slots: Vec::new(),
         steps: Vec::new(),
         leaves: Vec::new(),
+        overwritten: Vec::new(),
         scalars: None,
         outputs: Vec::new(),
         allocations: Vec::new(),
@@ -37,9 +40,35 @@ pub fn assign(graph: &Graph, lowered: Lowered) -> Plan {
             last_use.insert(b.slot as u64, k);
         });
     }
+    // A run that faults on the way shall leave its leaves as they were.
+    let safe_from = lowered.kernels.iter().rposition(|kernel| !kernel.faults.is_empty()).map_or(0, |k| k + 1);
     let mut free: Vec<usize> = Vec::new();
     let mut outputs_bytes = 0;
     for (k, mut kernel) in lowered.kernels.into_iter().enumerate() {
+        let joined = if NATIVE {
+            overwrite(&mut kernel, &|operand, result| {
+                let home = slots.get(&(operand.slot as u64)).map(|&slot| plan.slots[slot].home);
+                let outlives = graph.roots.contains(&(result.slot as Id));
+                let asked = graph.roots.contains(&(operand.slot as Id));
+                let bytes = operand.numel as u64 * operand.dtype.bytes() as u64;
+                let dies =
+                    !asked && last_use.get(&(operand.slot as u64)) == Some(&k) && bytes <= limits.binding_bytes_max;
+                dies && match home {
+                    Some(Home::Temp(_)) => !outlives,
+                    Some(Home::Leaf(n)) => outlives && k >= safe_from && dying.contains(&plan.leaves[n]),
+                    _ => false,
+                }
+            })
+        } else {
+            Vec::new()
+        };
+        for [operand, result] in joined {
+            let slot = slots.get(&(operand as u64)).copied().unwrap_or(0);
+            if let Home::Leaf(n) = plan.slots[slot].home {
+                plan.overwritten.push(n);
+            }
+            slots.insert(result as u64, slot);
+        }
         for buffer in &kernel.buffers {
             let name = buffer.slot;
             if slots.contains_key(&(name as u64)) {
@@ -59,7 +88,7 @@ pub fn assign(graph: &Graph, lowered: Lowered) -> Plan {
             slots.insert(name as u64, plan.slots.len());
             plan.slots.push(slot);
         }
-        // Freed only now: a kernel's output never shares memory with its inputs.
+        // Freed only now: a kernel's output shares no memory with inputs but those it overwrites.
         for buffer in &kernel.buffers {
             if last_use.get(&(buffer.slot as u64)) == Some(&k)
                 && let Some(&slot) = slots.get(&(buffer.slot as u64))
@@ -106,7 +135,12 @@ fn take(allocations: &mut Vec<u64>, free: &mut Vec<usize>, bytes: u64) -> usize 
 /// Bytes moved and operations done by a kernel, by prediction: what it reads once, what it stores.
 fn cost(kernel: &Kernel) -> (u64, u64) {
     let buffers = kernel.buffers.iter().enumerate();
-    let bytes = buffers.map(|(k, b)| (touched(kernel, k).min(b.numel) * b.dtype.bytes()) as u64).sum();
+    let is_loop = matches!(kernel.kind, Kind::Loop(_));
+    let bytes = buffers.map(|(k, b)| {
+        let times = if is_loop && b.access == Access::ReadWrite { 2 } else { 1 };
+        (touched(kernel, k).min(b.numel) * times * b.dtype.bytes()) as u64
+    });
+    let bytes = bytes.sum();
     let operations = kernel.body.iter().filter(|e| matches!(e, Expr::Scalar { .. })).count() as u64;
     let (elements, each) = match &kernel.kind {
         Kind::Loop(l) => ([l.outer, l.inner, 1], operations + l.reduces.len() as u64),

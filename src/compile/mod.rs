@@ -2,7 +2,7 @@
 //!
 //! The passes, in order: *flatten* ([`graph`]), *simplify*, *schedule* ([`parts`], then
 //! [`schedule`]), *lower* (with [`express`] and [`index`], then [`sums`]),
-//! *memory*. [`tiles`] says how a GPU's products are cut. Shader text is made from a kernel by [`wgsl`] when a GPU needs it. No pass knows a
+//! *memory* (with [`overwrite`]). [`tiles`] says how a GPU's products are cut. Shader text is made from a kernel by [`wgsl`] when a GPU needs it. No pass knows a
 //! device or does I/O.
 
 pub mod express;
@@ -11,6 +11,7 @@ pub mod index;
 pub mod kernel;
 pub mod lower;
 pub mod memory;
+pub mod overwrite;
 pub mod parts;
 pub mod plan;
 pub mod print;
@@ -34,5 +35,5 @@ pub fn compile(graph: &Graph, limits: &Limits) -> Plan {
     };
     let kernels = lowered(false);
     let fits = kernels.kernels.iter().all(|kernel| schedule::bindings(kernel, limits) <= limits.buffers_max);
-    memory::assign(&simple, if fits { kernels } else { lowered(true) })
+    memory::assign(&simple, if fits { kernels } else { lowered(true) }, &graph.dying, limits)
 }

@@ -60,13 +60,15 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The leaves it reads, by their numbers in the graph's bindings.
     pub leaves: Vec<usize>,
+    /// Entries of `leaves` that are overwritten by results.
+    pub overwritten: Vec<usize>,
     /// The slot of the runtime scalars (one 32-bit word each), when there are any.
     pub scalars: Option<usize>,
     /// The slot of each root; several roots may share one, and a root may be a leaf.
     pub outputs: Vec<usize>,
     /// Bytes of each allocation that lives only inside a run.
     pub allocations: Vec<u64>,
-    /// Bytes the run needs beside its leaves: outputs and the allocations.
+    /// Bytes the run needs beside its leaves: outputs that overwrite none, and the allocations.
     pub peak_bytes: u64,
 }
 

@@ -164,7 +164,9 @@ impl Explanation {
         };
         let programs = cpu.prepare(&self.plan)?;
         let leaves = leaves.into_iter().map(|leaf| cpu.leaf(op, leaf)).collect::<Result<Vec<_>>>()?;
-        let run = || cpu.run(&self.plan, &programs, &leaves, scalars)?.faults.into_iter().next().map_or(Ok(()), Err);
+        let run = || {
+            cpu.run(&self.plan, &programs, &mut leaves.clone(), scalars)?.faults.into_iter().next().map_or(Ok(()), Err)
+        };
         let ((), trace) = twice(&run)?;
         Ok(trace.against(roofline))
     }

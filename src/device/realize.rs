@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
 #[cfg(feature = "gpu")]
 use crate::graph::device::Storage;
+use crate::graph::mix::Ids;
 use crate::graph::tensor::Tensor;
 
 /// Computes the elements of all `tensors` in one run a device, and keeps them.
@@ -26,16 +27,22 @@ use crate::graph::tensor::Tensor;
 /// # Ok::<(), wgrad::Error>(())
 /// ```
 pub fn realize<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<()> {
-    realize_all(tensors.into_iter().cloned().collect())
+    realize_all(tensors.into_iter().cloned().collect(), &Ids::default())
 }
 
-fn realize_all(mut open: Vec<Tensor>) -> Result<()> {
+/// The same, after which nobody asks for the elements of the leaves `dying`: they may be overwritten,
+/// and have none any more if they were.
+pub fn realize_last<'a>(tensors: impl IntoIterator<Item = &'a Tensor>, dying: &Ids) -> Result<()> {
+    realize_all(tensors.into_iter().cloned().collect(), dying)
+}
+
+fn realize_all(mut open: Vec<Tensor>, dying: &Ids) -> Result<()> {
     open.iter().try_for_each(|x| x.check().map(drop))?;
     open.retain(|x| !x.is_realized());
     while let Some(first) = open.first() {
         let device = first.device().clone();
         let (here, rest): (Vec<_>, Vec<_>) = open.into_iter().partition(|x| *x.device() == device);
-        run(&device, &here, None)?;
+        run(&device, &here, None, dying)?;
         open = rest;
     }
     Ok(())
@@ -44,16 +51,17 @@ fn realize_all(mut open: Vec<Tensor>) -> Result<()> {
 /// Computes the elements of `roots`, whose only purpose is to test the device, within `limits`.
 #[cfg(feature = "gpu")]
 pub fn try_out(device: &Device, roots: &[Tensor], limits: &Limits) -> Result<()> {
-    run(device, roots, Some(limits))
+    run(device, roots, Some(limits), &Ids::default())
 }
 
-fn run(device: &Device, roots: &[Tensor], trial: Option<&Limits>) -> Result<()> {
+fn run(device: &Device, roots: &[Tensor], trial: Option<&Limits>, dying: &Ids) -> Result<()> {
     let op = "realize";
     #[cfg(feature = "gpu")]
     if let Some((gpu, programs)) = Gpu::with_programs(device)
         && let Some(checks) = Gpu::checks(device)
     {
-        let (graph, bindings) = Graph::flatten(roots);
+        let (mut graph, bindings) = Graph::flatten(roots);
+        graph.let_die(&bindings, |leaf| dying.contains(&leaf.0.id) && !gpu.is_pinned(leaf));
         let (program, fresh) = programs.get(graph, |graph| {
             let (limits, plan) = loop {
                 let limits = trial.cloned().unwrap_or_else(|| gpu.limits());
@@ -89,12 +97,13 @@ fn run(device: &Device, roots: &[Tensor], trial: Option<&Limits>) -> Result<()> 
         for (root, output) in roots.iter().zip(outputs) {
             root.set_value(output);
         }
+        bindings.overwritten(program.plan()).for_each(|leaf| drop(leaf.take_value()));
         return Ok(());
     }
     // Only a GPU has templates to try.
     let _ = trial;
     match Cpu::of(device) {
-        Some(cpu) => cpu.realize(op, roots),
+        Some(cpu) => cpu.realize(op, roots, dying),
         None => Err(Error::new(ErrorKind::Device, op, format!("nothing runs {device}"))),
     }
 }

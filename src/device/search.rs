@@ -188,7 +188,8 @@ fn alone(plan: &Plan, step: &Step) -> Result<Plan> {
     }
     let leaves = (0..slots.len()).collect();
     let (scalars, outputs, allocations) = (None, Vec::new(), Vec::new());
-    Ok(Plan { slots, steps: vec![step], leaves, scalars, outputs, allocations, peak_bytes: 0 })
+    let (steps, overwritten) = (vec![step], Vec::new());
+    Ok(Plan { slots, steps, leaves, overwritten, scalars, outputs, allocations, peak_bytes: 0 })
 }
 
 fn gone() -> Error {

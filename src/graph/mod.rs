@@ -9,6 +9,7 @@
 //!
 //! Does no I/O, runs nothing, and knows no device beyond the handle it passes on.
 
+pub mod below;
 pub mod build;
 pub mod device;
 mod examine;

@@ -11,7 +11,6 @@ use smallvec::SmallVec;
 use crate::dtype::{DType, Number};
 use crate::error::{Error, ErrorKind};
 use crate::graph::device::{Device, HostData, Storage};
-use crate::graph::mix::{ById, Ids};
 use crate::graph::op::{Fault, Op};
 use crate::shape::Shape;
 
@@ -239,6 +238,11 @@ impl Tensor {
         }
     }
 
+    /// Takes the elements of a leaf that is about to be overwritten.
+    pub(crate) fn take_value(&self) -> Option<Arc<dyn Storage>> {
+        self.0.lock().value.take()
+    }
+
     /// Lets the operands go; a gradient can no longer pass.
     pub(crate) fn release(&self) {
         let src = {
@@ -254,43 +258,13 @@ impl Tensor {
     }
 }
 
-impl Tensor {
-    /// The tensors below `roots` that somebody else still holds, and that are worth computing along
-    /// with them: not leaves, not views of leaves. `ours` are the caller's own handles.
-    pub(crate) fn held<'a>(roots: &[Tensor], ours: impl Iterator<Item = &'a Tensor>) -> Vec<Tensor> {
-        let mut found: ById<Tensor> = ById::default();
-        let mut known: ById<usize> = ById::default();
-        ours.for_each(|x| *known.entry(x.0.id).or_default() += 1);
-        let mut open: Vec<Tensor> = roots.to_vec();
-        while let Some(x) = open.pop() {
-            if found.contains_key(&x.0.id) {
-                continue;
-            }
-            x.with_src(|src| {
-                src.iter().for_each(|x| *known.entry(x.0.id).or_default() += 1);
-                open.extend(src.iter().cloned());
-            });
-            found.insert(x.0.id, x);
-        }
-        let mut ids: Vec<u64> = found.keys().copied().collect();
-        ids.sort_unstable();
-        let mut light = Ids::default();
-        for id in &ids {
-            let x = &found[id];
-            let (leaf, views) = x.with_src(|src| (src.is_empty(), src.iter().all(|x| light.contains(&x.0.id))));
-            if leaf || x.is_realized() || (views && x.0.op.is_view()) {
-                light.insert(*id);
-            }
-        }
-        let roots: Ids = roots.iter().map(|x| x.0.id).collect();
-        ids.retain(|id| !light.contains(id) && !roots.contains(id));
-        // One handle more is in `found`.
-        ids.retain(|id| Arc::strong_count(&found[id].0) > known.get(id).copied().unwrap_or(0) + 1);
-        ids.iter().filter_map(|id| found.get(id).cloned()).collect()
-    }
-}
-
 impl Node {
+    /// Whether it was given its elements, and nobody else has a hand on them.
+    pub(super) fn is_alone(&self) -> bool {
+        let state = self.lock();
+        state.src.is_empty() && state.value.as_ref().is_some_and(|value| Arc::strong_count(value) == 1)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code that can panic runs under the lock, so a poisoned one still holds good data.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -212,11 +212,34 @@ impl<R: Rule> Optimizer<R> {
         if self.units.is_empty() {
             self.units = self.make_units()?;
         }
+        if !gradients.params.is_with(&self.params) {
+            return Err(Error::new(ErrorKind::Operand, "step", "these are gradients by the weights of another store"));
+        }
         let step = self.steps + 1;
+        let roots = self.roots(&gradients, step)?;
+        // Held until the new values are in their cells, so that nobody reads old ones that are gone.
+        let mut cells = self.params.cells();
+        let kept: Vec<&Tensor> = self.units.iter().flat_map(Unit::kept).collect();
+        let moved: Vec<&Param> = self.units.iter().flat_map(Unit::members).collect();
+        gradients.run(roots.clone(), &kept, &moved, &mut cells)?;
+        let mut found = roots.iter();
+        for unit in &mut self.units {
+            unit.commit(&mut found, &mut cells);
+        }
+        drop(cells);
+        if let Some(scale) = &mut self.scale {
+            scale.commit(found.as_slice());
+        }
+        self.steps = step;
+        Ok(())
+    }
+
+    /// What a step computes: of each unit the new weight, states and average, then the scale.
+    fn roots(&self, gradients: &Gradients, step: u64) -> Result<Vec<Tensor>> {
         let mut roots = Vec::new();
         let mut gathered = Vec::with_capacity(self.units.len());
         for unit in &self.units {
-            gathered.push(unit.gradient(&gradients)?);
+            gathered.push(unit.gradient(gradients)?);
         }
         let finite = match &self.scale {
             Some(scale) => {
@@ -231,21 +254,10 @@ impl<R: Rule> Optimizer<R> {
             let now = Now::new(step, self.lr() * unit.lr, unit.weight_decay, self.params.device());
             unit.update(&self.rule, g, &now, self.average, finite.as_ref(), &mut roots)?;
         }
-        let scale_at = roots.len();
         if let (Some(scale), Some(finite)) = (&self.scale, &finite) {
             roots.extend(scale.next(finite, self.params.device()));
         }
-        let roots: Vec<Tensor> = roots.iter().map(Tensor::detach).collect();
-        gradients.run(roots.clone())?;
-        let mut found = roots.iter();
-        for unit in &mut self.units {
-            unit.commit(&mut found);
-        }
-        if let Some(scale) = &mut self.scale {
-            scale.commit(&roots[scale_at..]);
-        }
-        self.steps = step;
-        Ok(())
+        Ok(roots.iter().map(Tensor::detach).collect())
     }
 
     /// Shortens gradients as was asked for.

@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
 use crate::graph::tensor::Tensor;
 use crate::optim::Rule;
-use crate::params::{Gradients, Param, Params};
+use crate::params::{Cells, Gradients, Param, Params};
 
 /// What a rule knows of the present step.
 pub struct Now {
@@ -72,8 +72,10 @@ impl Unit {
         for k in 0..rule.states().len() {
             unit.states.push(Tensor::zeros(rule.state_dims(k, w.dims()), w.device()));
         }
-        unit.average = average.then(|| w.cast(DType::F32).detach());
-        crate::realize(unit.states.iter().chain(&unit.average))?;
+        // Tensors that are equal share their memory, and could not be overwritten by the first step:
+        // so they are computed one by one, and the average by a product that nobody can foresee.
+        unit.average = average.then(|| (w.cast(DType::F32) * Tensor::input(1f32, w.device())).detach());
+        unit.kept().try_for_each(Tensor::realize)?;
         Ok(unit)
     }
 
@@ -96,6 +98,16 @@ impl Unit {
             return Err(Error::new(ErrorKind::Operand, "step", fact));
         }
         Ok(gradients.flat(&self.members)?.cast(DType::F32).reshape(self.dims()))
+    }
+
+    /// The weights.
+    pub(super) fn members(&self) -> &[Param] {
+        &self.members
+    }
+
+    /// What it keeps from step to step.
+    pub(super) fn kept(&self) -> impl Iterator<Item = &Tensor> {
+        self.states.iter().chain(&self.average)
     }
 
     /// Pushes the new weight, states and average; where `finite` is false, the old ones.
@@ -123,9 +135,9 @@ impl Unit {
     }
 
     /// Takes what `update` pushed, computed by now.
-    pub(super) fn commit<'a>(&mut self, roots: &mut impl Iterator<Item = &'a Tensor>) {
+    pub(super) fn commit<'a>(&mut self, roots: &mut impl Iterator<Item = &'a Tensor>, cells: &mut Cells) {
         if let Some(w) = roots.next() {
-            self.params.put_flat(&self.members, w);
+            cells.put_flat(&self.members, w);
         }
         self.states.iter_mut().chain(&mut self.average).zip(roots).for_each(|(old, new)| *old = new.clone());
     }

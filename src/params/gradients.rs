@@ -1,13 +1,15 @@
 //! [`Gradients`]: what a backward pass gives, and the one run that computes a whole step.
 
+use crate::device::realize::realize_last;
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph::below::Below;
 use crate::graph::mix::ById;
 use crate::graph::tensor::Tensor;
-use crate::params::{Param, Params};
+use crate::params::{Cells, Param, Params};
 
 /// The gradient of every trained weight, and the loss they are of; graph, until a step runs it.
 pub struct Gradients {
-    params: Params,
+    pub(crate) params: Params,
     /// The losses: one, or those of the batches that were accumulated.
     loss: Tensor,
     found: Vec<(Param, Tensor)>,
@@ -96,28 +98,38 @@ impl Gradients {
         };
         let roots: Vec<Tensor> = found.iter().map(|(_, g)| g.clone()).chain([loss.clone()]).collect();
         let params = self.params.clone();
-        self.run(roots)?;
+        self.run(roots, &[], &[], &mut params.cells())?;
         *sum = Some(Gradients { params, loss, found });
         Ok(())
     }
 
     /// Runs `roots`, the loss, what the user still holds of their graph, and the running statistics
-    /// that training passes collected, in one plan; keeps the statistics, and lets history go.
-    pub(crate) fn run(self, roots: Vec<Tensor>) -> Result<()> {
-        let Gradients { params, loss, found } = self;
-        let collected = params.collected();
-        let mut roots = roots;
+    /// that training passes collected, in one plan; keeps the statistics in `cells`, and lets
+    /// history go. When it succeeds, the caller drops the tensors `kept` and puts new values into
+    /// the cells `moved`: what nobody else needs of the old ones may be overwritten.
+    pub(crate) fn run(
+        self,
+        mut roots: Vec<Tensor>,
+        kept: &[&Tensor],
+        moved: &[&Param],
+        cells: &mut Cells,
+    ) -> Result<()> {
+        let Gradients { params: _, loss, found } = self;
+        let collected = cells.collected();
         roots.extend(collected.iter().map(|(_, value)| value.clone()));
         roots.push(loss.clone());
         if let Some(error) = roots.iter().find_map(Tensor::error) {
             return Err(error.clone());
         }
-        let ours =
-            roots.iter().chain([&loss]).chain(found.iter().map(|(_, g)| g)).chain(collected.iter().map(|(_, v)| v));
-        let held = Tensor::held(&roots, ours);
+        let ours = roots.iter().chain([&loss]).chain(found.iter().map(|(_, g)| g));
+        let ours: Vec<&Tensor> = ours.chain(collected.iter().map(|(_, v)| v)).collect();
+        let moved: Vec<&Param> = moved.iter().copied().chain(collected.iter().map(|(param, _)| param)).collect();
+        let mut replaced = cells.handles(&moved);
+        replaced.extend(kept);
+        let Below { held, dying } = Below::new(&roots, &ours, &replaced);
         drop(found);
-        crate::realize(roots.iter().chain(&held))?;
-        collected.iter().for_each(|(param, value)| params.put(param, value));
+        realize_last(roots.iter().chain(&held), &dying)?;
+        collected.iter().for_each(|(param, value)| cells.put(param, value));
         roots.iter().chain(&held).for_each(Tensor::release);
         Ok(())
     }

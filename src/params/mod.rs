@@ -19,6 +19,7 @@ pub use pass::Pass;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
+use crate::graph::mix::Ids;
 use crate::graph::tensor::Tensor;
 use crate::shape::{Dims, shape_of};
 
@@ -305,9 +306,48 @@ impl Params {
 
     /// Makes slices of `slab` the values of `members`.
     pub(crate) fn put_flat(&self, members: &[Param], slab: &Tensor) {
+        self.cells().put_flat(members, slab);
+    }
+
+    /// The cells, which nobody else reads or writes meanwhile.
+    pub(crate) fn cells(&self) -> Cells<'_> {
+        Cells(self.store.lock())
+    }
+
+    /// Whether both are parts of one store.
+    pub(crate) fn is_with(&self, other: &Params) -> bool {
+        Arc::ptr_eq(&self.store, &other.store)
+    }
+}
+
+/// The cells of a store, held still.
+pub(crate) struct Cells<'s>(MutexGuard<'s, State>);
+
+impl Cells<'_> {
+    /// Every handle that the store has on the values of `params`.
+    pub fn handles(&self, params: &[&Param]) -> Vec<&Tensor> {
+        let among: Ids = params.iter().map(|param| param.index as u64).collect();
+        let own = (0..).zip(&self.0.entries).filter(|(k, _)| among.contains(k)).map(|(_, entry)| &entry.value);
+        let slabs = self.0.slabs.iter().filter(|(members, _)| members.iter().any(|&k| among.contains(&(k as u64))));
+        own.chain(slabs.map(|(_, slab)| slab)).collect()
+    }
+
+    /// What training passes collected since the last step: running statistics and their new values.
+    pub fn collected(&mut self) -> Vec<(Param, Tensor)> {
+        self.0.live.retain(|pass| pass.strong_count() > 0);
+        self.0.live.iter().filter_map(std::sync::Weak::upgrade).flat_map(|pass| pass.take()).collect()
+    }
+
+    /// Puts a computed value into a running statistic.
+    pub fn put(&mut self, param: &Param, value: &Tensor) {
+        self.0.entries[param.index].value = value.clone();
+    }
+
+    /// Makes slices of `slab` the values of `members`.
+    pub fn put_flat(&mut self, members: &[Param], slab: &Tensor) {
         let key: Vec<usize> = members.iter().map(|p| p.index).collect();
         let tracked = slab.tracked();
-        let mut state = self.store.lock();
+        let state = &mut *self.0;
         let mut start = 0;
         for &index in &key {
             let entry = &mut state.entries[index];
@@ -317,21 +357,6 @@ impl Params {
         }
         state.slabs.retain(|(known, _)| !known.iter().any(|index| key.contains(index)));
         state.slabs.push((key, slab.clone()));
-    }
-
-    /// What training passes collected since the last step: running statistics and their new values.
-    pub(crate) fn collected(&self) -> Vec<(Param, Tensor)> {
-        let live: Vec<Arc<pass::Collected>> = {
-            let mut state = self.store.lock();
-            state.live.retain(|pass| pass.strong_count() > 0);
-            state.live.iter().filter_map(std::sync::Weak::upgrade).collect()
-        };
-        live.iter().flat_map(|pass| pass.take()).collect()
-    }
-
-    /// Puts a computed value into a running statistic.
-    pub(crate) fn put(&self, param: &Param, value: &Tensor) {
-        self.store.lock().entries[param.index].value = value.clone();
     }
 }
 

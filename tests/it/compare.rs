@@ -9,7 +9,7 @@ use wgrad::compile::graph::Graph;
 use wgrad::compile::plan::Step;
 use wgrad::compile::plan::{Limits, Plan};
 use wgrad::device::cpu::Cpu;
-use wgrad::graph::Storage;
+use wgrad::graph::{Op, Storage};
 use wgrad::prelude::*;
 use wgrad::reference::{Rounding, Values, evaluate_with};
 
@@ -59,7 +59,10 @@ impl How {
                 roots.iter().map(read).collect::<Result<Vec<_>, _>>()?
             }
             How::Foreign(device, limits) => {
-                let (graph, bindings) = Graph::flatten(roots);
+                let (mut graph, bindings) = Graph::flatten(roots);
+                // An index out of range ends a run that would overwrite a leaf.
+                let faults = graph.nodes.iter().any(|n| matches!(n.op, Op::Gather { .. } | Op::Scatter { .. }));
+                graph.let_die(&bindings, |_| !faults);
                 let plan = compile(&graph, limits);
                 let bytes = |x: &Tensor| Ok(elements(x)?.to_bytes(x.dtype()));
                 let leaves = plan.leaves.iter().map(|&n| bytes(&bindings.leaves[n])).collect::<Result<Vec<_>, _>>()?;
@@ -98,8 +101,8 @@ fn run_plan(
     let _ = limits;
     let cpu = Cpu::of(device).expect("a device of ours");
     let programs = cpu.prepare(&plan)?;
-    let leaves = leaves.iter().map(|bytes| cpu.upload(bytes)).collect::<Result<Vec<_>, _>>()?;
-    let outcome = cpu.run(&plan, &programs, &leaves, scalars)?;
+    let mut leaves = leaves.iter().map(|bytes| cpu.upload(bytes)).collect::<Result<Vec<_>, _>>()?;
+    let outcome = cpu.run(&plan, &programs, &mut leaves, scalars)?;
     outcome.faults.into_iter().try_for_each(pardon)?;
     outcome.outputs.iter().map(|memory| Ok(memory.to_host(0..usize::MAX)?.to_vec())).collect()
 }

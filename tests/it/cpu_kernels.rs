@@ -556,7 +556,7 @@ fn a_steady_loop_allocates_nothing() {
     let programs = cpu.prepare(&plan).unwrap();
     let leaf = cpu.upload(&f32::to_bytes(&[1.0; 300 * 70])).unwrap();
     let step = || {
-        let outcome = cpu.run(&plan, &programs, std::slice::from_ref(&leaf), &[]).unwrap();
+        let outcome = cpu.run(&plan, &programs, &mut [leaf.clone()], &[]).unwrap();
         assert!(outcome.faults.is_empty());
         let sum = f32::from_bits(outcome.outputs[0].words()[0]);
         assert!((sum - 300.0 * 300.0).abs() < 1.0, "{sum}");

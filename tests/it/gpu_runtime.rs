@@ -62,12 +62,11 @@ fn slot(numel: usize, home: Home) -> Slot {
 
 /// A step over `slots`, of which the last is written.
 fn step(name: &str, all: &[Slot], slots: &[usize], faults: Vec<FaultSite>) -> Step {
-    let last = slots.len() - 1;
     let buffers = slots.iter().enumerate().map(|(n, &slot)| Buffer {
         slot,
         dtype: all[slot].dtype,
         numel: all[slot].numel,
-        access: if n == last { Access::Write } else { Access::Read },
+        access: if n + 1 == slots.len() { Access::Write } else { Access::Read },
     });
     let kernel = Kernel {
         name: name.into(),
@@ -87,6 +86,7 @@ fn plan(slots: Vec<Slot>, steps: Vec<Step>, allocations: Vec<u64>) -> Arc<Plan> 
     };
     Arc::new(Plan {
         leaves: at(|home| matches!(home, Home::Leaf(_))),
+        overwritten: Vec::new(),
         scalars: at(|home| matches!(home, Home::Scalars)).first().copied(),
         outputs: vec![slots.len() - 1],
         peak_bytes: 0,

@@ -48,6 +48,8 @@ mod ops_product;
 mod ops_reduce;
 mod optim;
 mod oracle;
+#[cfg(feature = "gpu")]
+mod overwrite;
 mod params;
 #[cfg(feature = "parquet")]
 mod parquet;

@@ -281,7 +281,7 @@ impl<'k> Writer<'k> {
                 return View::Single;
             }
             match single[k] {
-                false if buffer.access != Access::ReadWrite => View::Wide,
+                false => View::Wide,
                 true if buffer.access == Access::Read && room > 0 => {
                     room -= 1;
                     View::Both

@@ -135,13 +135,12 @@ fn buffers(text: &mut Text<'_>, kernel: &Kernel, starts: &[u64], limits: &Limits
         let view = text.view(k);
         if view != View::Single {
             text.global(format_args!("@group(0) @binding({number}) var<storage, {mode}> q{k}: array<vec4<{word}>>;"));
-            text.global(format_args!(
-                "{}",
-                match writable {
-                    true => format!("fn quad_store{k}(n: u32, quad: vec4<{word}>) {{ q{k}[n] = quad; }}"),
-                    false => format!("fn quad{k}(n: u32) -> vec4<{word}> {{ return q{k}[n]; }}"),
-                }
-            ));
+            if buffer.access != Access::Write {
+                text.global(format_args!("fn quad{k}(n: u32) -> vec4<{word}> {{ return q{k}[n]; }}"));
+            }
+            if writable {
+                text.global(format_args!("fn quad_store{k}(n: u32, quad: vec4<{word}>) {{ q{k}[n] = quad; }}"));
+            }
             number += 1;
             bindings.push(binding(0, 16));
         }

@@ -36,6 +36,7 @@ use crate::device::realize::fits;
 use crate::device::verify::Checks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::{Backend, Device, HostData, Storage, WHOLE};
+use crate::graph::mix::Ids;
 use crate::graph::tensor::Tensor;
 
 /// The built-in CPU.
@@ -80,16 +81,27 @@ enum Held<'a> {
     Shared(&'a Arc<Memory>),
     Words(&'a [u32]),
     Own(Memory),
+    /// A leaf to be overwritten.
+    Given(&'a mut Memory),
     /// Written by the kernel that runs.
     Lent,
 }
 
 impl Held<'_> {
+    fn words_mut(&mut self) -> Option<&mut [u32]> {
+        match self {
+            Held::Own(memory) => Some(memory.words_mut()),
+            Held::Given(memory) => Some(memory.words_mut()),
+            Held::Shared(_) | Held::Words(_) | Held::Lent => None,
+        }
+    }
+
     fn words(&self) -> Option<&[u32]> {
         match self {
             Held::Shared(memory) => Some(memory.words()),
             Held::Words(words) => Some(words),
             Held::Own(memory) => Some(memory.words()),
+            Held::Given(memory) => Some(memory.words()),
             Held::Lent => None,
         }
     }
@@ -142,9 +154,11 @@ impl Cpu {
         self.programs.made()
     }
 
-    /// Computes the elements of `roots` on behalf of `op`, and keeps them.
-    pub fn realize(&self, op: &str, roots: &[Tensor]) -> Result<()> {
-        let (graph, bindings) = Graph::flatten(roots);
+    /// Computes the elements of `roots` on behalf of `op`, and keeps them; the leaves `dying` may
+    /// be overwritten.
+    pub fn realize(&self, op: &str, roots: &[Tensor], dying: &Ids) -> Result<()> {
+        let (mut graph, bindings) = Graph::flatten(roots);
+        graph.let_die(&bindings, |leaf| dying.contains(&leaf.0.id));
         let (program, fresh) = self.programs.get(graph, |graph| {
             let limits = self.limits();
             let plan = compile(graph, &limits);
@@ -158,9 +172,15 @@ impl Cpu {
             Some(leaf) => self.leaf(op, leaf),
             None => Err(broken("a leaf is not bound")),
         };
-        let leaves = plan.leaves.iter().map(leaf).collect::<Result<Vec<_>>>()?;
+        let mut leaves = plan.leaves.iter().map(leaf).collect::<Result<Vec<_>>>()?;
         let truth = self.checks.truth(fresh, plan.work(), roots)?;
-        let outcome = self.run(plan, programs, &leaves, &bindings.scalars)?;
+        bindings.overwritten(plan).for_each(|leaf| drop(leaf.take_value()));
+        let outcome = self.run(plan, programs, &mut leaves, &bindings.scalars).inspect_err(|_| {
+            // Indices out of range are found before anything is overwritten.
+            for (leaf, &n) in bindings.overwritten(plan).zip(&plan.overwritten) {
+                leaf.set_value(leaves[n].clone());
+            }
+        })?;
         if let Some(truth) = truth {
             let outputs: Vec<Arc<dyn Storage>> =
                 outcome.outputs.iter().map(|m| m.clone() as Arc<dyn Storage>).collect();
@@ -210,10 +230,24 @@ impl Cpu {
     }
 
     /// Runs `plan`, whose steps `programs` were prepared from. `leaves` are what [`Plan::leaves`]
-    /// names, in that order, `scalars` the words of the runtime scalars.
-    pub fn run(&self, plan: &Plan, programs: &[Program], leaves: &[Arc<Memory>], scalars: &[u32]) -> Result<Outcome> {
+    /// names, in that order, those that are overwritten in no other hands; `scalars` the words of
+    /// the runtime scalars. A fault is an error before a leaf is overwritten.
+    pub fn run(
+        &self,
+        plan: &Plan,
+        programs: &[Program],
+        leaves: &mut [Arc<Memory>],
+        scalars: &[u32],
+    ) -> Result<Outcome> {
         let temps = plan.allocations.iter().map(|&bytes| self.pool.take(bytes).map(Held::Own));
         let mut held = temps.collect::<Result<Vec<_>>>()?;
+        let (all, mut bound) = (&plan.overwritten, Vec::with_capacity(leaves.len()));
+        for (n, leaf) in leaves.iter_mut().enumerate() {
+            bound.push(match all.contains(&n) {
+                true => Arc::get_mut(leaf).map(Held::Given),
+                false => Some(Held::Shared(leaf)),
+            });
+        }
         // Where each slot is in `held`.
         let mut places = Vec::with_capacity(plan.slots.len());
         for slot in &plan.slots {
@@ -222,7 +256,9 @@ impl Cpu {
                     places.push(allocation);
                     continue;
                 }
-                Home::Leaf(n) => Held::Shared(leaves.get(n).ok_or_else(|| broken("a leaf is not bound"))?),
+                Home::Leaf(n) => {
+                    bound.get_mut(n).and_then(Option::take).ok_or_else(|| broken("a leaf is not bound"))?
+                }
                 Home::Scalars => Held::Words(scalars),
                 Home::Output => {
                     let mut memory = self.pool.take(slot.bytes())?;
@@ -244,10 +280,11 @@ impl Cpu {
             let mut lent = Vec::new();
             for buffer in kernel.buffers.iter().filter(|buffer| buffer.access != Access::Read) {
                 let at = place(buffer.slot)?;
-                match held.get_mut(at).map(|held| std::mem::replace(held, Held::Lent)) {
-                    Some(Held::Own(memory)) => lent.push((at, memory)),
-                    _ => return Err(broken("a kernel writes what is not its own")),
+                let memory = held.get_mut(at).map(|held| std::mem::replace(held, Held::Lent));
+                if let (Some(Held::Given(_)), Some(fault)) = (&memory, faults.first()) {
+                    return Err(Error::clone(fault));
                 }
+                lent.extend(memory.map(|memory| (at, memory)));
             }
             let mut writes = lent.iter_mut();
             let mut bound = Vec::with_capacity(kernel.buffers.len());
@@ -257,8 +294,8 @@ impl Cpu {
                         let words = held.get(place(buffer.slot)?).and_then(Held::words);
                         Binding::Read(words.ok_or_else(|| broken("a kernel reads what it writes"))?)
                     }
-                    Access::Write | Access::ReadWrite => match writes.next() {
-                        Some((_, memory)) => Binding::Write(memory.words_mut()),
+                    Access::Write | Access::ReadWrite => match writes.next().and_then(|(_, lent)| lent.words_mut()) {
+                        Some(words) => Binding::Write(words),
                         None => return Err(broken("a kernel writes what is not its own")),
                     },
                 });
@@ -270,7 +307,7 @@ impl Cpu {
                 faults.push(Error::new(ErrorKind::Index, site.word, fact).at(site.at));
             }
             for (at, memory) in lent {
-                held[at] = Held::Own(memory);
+                held[at] = memory;
             }
         }
         let mut shared: Vec<Option<Arc<Memory>>> = held
@@ -278,12 +315,15 @@ impl Cpu {
             .map(|held| match held {
                 Held::Shared(memory) => Some(memory.clone()),
                 Held::Own(memory) => Some(Arc::new(memory)),
-                Held::Words(_) | Held::Lent => None,
+                Held::Words(_) | Held::Given(_) | Held::Lent => None,
             })
             .collect();
         // Allocations of the run go back to the pool, not out.
         shared.iter_mut().take(plan.allocations.len()).for_each(|temp| *temp = None);
-        let output = |slot: &usize| places.get(*slot).and_then(|&at| shared.get(at).cloned().flatten());
+        let output = |&slot: &usize| match plan.slots.get(slot)?.home {
+            Home::Leaf(n) => leaves.get(n).cloned(),
+            _ => places.get(slot).and_then(|&at| shared.get(at).cloned().flatten()),
+        };
         let outputs: Option<Vec<_>> = plan.outputs.iter().map(output).collect();
         Ok(Outcome { outputs: outputs.ok_or_else(|| broken("a root has no memory"))?, faults })
     }

@@ -60,7 +60,7 @@ impl Tensor {
         self.check()?;
         match self.value().as_ref().and_then(|value| value.as_any().downcast_ref::<GpuBuffer>()) {
             Some(buffer) if buffer.is_pinned() => {
-                buffer.renew();
+                buffer.renew(buffer.gpu().health.begin());
                 Ok(())
             }
             _ => Err(Error::new(ErrorKind::Operand, op, "the tensor is not over a buffer of the host program")),

@@ -200,6 +200,11 @@ impl Gpu {
         Ok(buffer)
     }
 
+    /// Whether the elements of `tensor` lie where somebody outside may read or write them.
+    pub fn is_pinned(&self, tensor: &Tensor) -> bool {
+        tensor.value().is_some_and(|x| x.as_any().downcast_ref::<GpuBuffer>().is_some_and(GpuBuffer::is_pinned))
+    }
+
     /// A buffer of the host program: never pooled, never counted.
     pub(super) fn import(self: &Arc<Self>, raw: wgpu::Buffer, bytes: u64) -> GpuBuffer {
         let buffer = self.buffer(raw, fresh_id(), bytes, 0, self.health.begin());
@@ -266,9 +271,9 @@ impl GpuBuffer {
         self.serial.load(Ordering::Relaxed)
     }
 
-    /// Forgets what is known of the elements, because somebody outside wrote new ones.
-    pub(super) fn renew(&self) {
-        self.serial.store(self.gpu.health.begin(), Ordering::Relaxed);
+    /// Forgets what is known of the elements, because write `serial` makes new ones.
+    pub(super) fn renew(&self, serial: u64) {
+        self.serial.store(serial, Ordering::Relaxed);
         *lock(&self.early) = Early::default();
     }
 }

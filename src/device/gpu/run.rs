@@ -180,6 +180,7 @@ impl Program {
         let outputs = self.plan.outputs.iter().map(|&slot| slots.get(slot).and_then(Option::as_ref).map(Arc::clone));
         let outputs: Option<Vec<_>> = outputs.collect();
         let outputs = outputs.ok_or_else(|| mismatch(op, "a root has no memory"))?;
+        self.plan.overwritten.iter().filter_map(|&n| leaves.get(n)).for_each(|leaf| leaf.renew(serial));
 
         let mut bound = lock(&self.bound);
         if let Some(buffer) = &self.scalars {
