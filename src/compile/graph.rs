@@ -15,6 +15,7 @@ use crate::dtype::DType;
 use crate::graph::below::Met;
 use crate::graph::mix::{ById, Mix};
 use crate::graph::op::{Op, Region};
+use crate::graph::source::NATIVE;
 use crate::graph::tensor::Tensor;
 use crate::shape::Shape;
 
@@ -92,7 +93,8 @@ pub struct Bindings {
 impl Bindings {
     /// The leaves that `plan` overwrites.
     pub fn overwritten(&self, plan: &Plan) -> impl Iterator<Item = &Tensor> {
-        plan.overwritten.iter().filter_map(|&n| self.leaves.get(*plan.leaves.get(n)?))
+        let overwritten = if NATIVE { &plan.overwritten[..] } else { &[] };
+        overwritten.iter().filter_map(|&n| self.leaves.get(*plan.leaves.get(n)?))
     }
 }
 
@@ -147,6 +149,9 @@ impl Graph {
 
     /// Says of which of its leaves nobody wants the elements after the run.
     pub fn let_die(&mut self, bindings: &Bindings, dies: impl Fn(&Tensor) -> bool) {
+        if !NATIVE {
+            return;
+        }
         self.dying = (0..).zip(&bindings.leaves).filter(|(_, leaf)| dies(leaf)).map(|(n, _)| n).collect();
     }
 

@@ -94,10 +94,11 @@ impl Below {
 
         let (mut light, mut result) = (vec![false; n], vec![false; n]);
         roots.into_iter().for_each(|k| result[k] = true);
-        let mut order: Vec<usize> = (0..n).collect();
-        order.sort_unstable_by_key(|&k| met.tensors[k].0.id);
+        // Operands are older than their users.
+        let mut order: Vec<u64> = met.tensors.iter().map(|x| x.0.id).collect();
+        order.sort_unstable();
         let mut below = Below::default();
-        for &k in order.iter().filter(|&&k| k < reached) {
+        for k in order.iter().map(|id| met.places[id]).filter(|&k| k < reached) {
             let (x, src) = (&met.tensors[k], met.operands(k));
             light[k] = src.is_empty() || x.is_realized() || (x.0.op.is_view() && src.iter().all(|&s| light[s]));
             if !light[k] && !result[k] && foreign(k) {
@@ -108,7 +109,7 @@ impl Below {
         if NATIVE && !replaced.is_empty() {
             // What somebody could still ask for, and what that is computed from.
             let mut wanted = vec![false; n];
-            for &k in order.iter().rev().filter(|&&k| !result[k]) {
+            for k in order.iter().rev().map(|id| met.places[id]).filter(|&k| !result[k]) {
                 wanted[k] |= foreign(k);
                 if wanted[k] {
                     met.operands(k).iter().for_each(|&s| wanted[s] = true);

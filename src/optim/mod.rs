@@ -37,6 +37,7 @@ pub use unit::Now;
 
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph::source::NATIVE;
 use crate::graph::tensor::Tensor;
 use crate::params::{Gradients, Param, Params};
 use unit::Unit;
@@ -219,8 +220,11 @@ impl<R: Rule> Optimizer<R> {
         let roots = self.roots(&gradients, step)?;
         // Held until the new values are in their cells, so that nobody reads old ones that are gone.
         let mut cells = self.params.cells();
-        let kept: Vec<&Tensor> = self.units.iter().flat_map(Unit::kept).collect();
-        let moved: Vec<&Param> = self.units.iter().flat_map(Unit::members).collect();
+        let (mut kept, mut moved): (Vec<&Tensor>, Vec<&Param>) = Default::default();
+        if NATIVE {
+            self.units.iter().for_each(|unit| kept.extend(unit.kept()));
+            self.units.iter().for_each(|unit| moved.extend(unit.members()));
+        }
         gradients.run(roots.clone(), &kept, &moved, &mut cells)?;
         let mut found = roots.iter();
         for unit in &mut self.units {

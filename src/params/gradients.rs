@@ -4,6 +4,7 @@ use crate::device::realize::realize_last;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::below::Below;
 use crate::graph::mix::ById;
+use crate::graph::source::NATIVE;
 use crate::graph::tensor::Tensor;
 use crate::params::{Cells, Param, Params};
 
@@ -123,9 +124,12 @@ impl Gradients {
         }
         let ours = roots.iter().chain([&loss]).chain(found.iter().map(|(_, g)| g));
         let ours: Vec<&Tensor> = ours.chain(collected.iter().map(|(_, v)| v)).collect();
-        let moved: Vec<&Param> = moved.iter().copied().chain(collected.iter().map(|(param, _)| param)).collect();
-        let mut replaced = cells.handles(&moved);
-        replaced.extend(kept);
+        let mut replaced = Vec::new();
+        if NATIVE {
+            let moved: Vec<&Param> = moved.iter().copied().chain(collected.iter().map(|(param, _)| param)).collect();
+            replaced = cells.handles(&moved);
+            replaced.extend(kept);
+        }
         let Below { held, dying } = Below::new(&roots, &ours, &replaced);
         drop(found);
         realize_last(roots.iter().chain(&held), &dying)?;

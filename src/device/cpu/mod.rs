@@ -37,6 +37,7 @@ use crate::device::verify::Checks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::{Backend, Device, HostData, Storage, WHOLE};
 use crate::graph::mix::Ids;
+use crate::graph::source::NATIVE;
 use crate::graph::tensor::Tensor;
 
 /// The built-in CPU.
@@ -241,24 +242,23 @@ impl Cpu {
     ) -> Result<Outcome> {
         let temps = plan.allocations.iter().map(|&bytes| self.pool.take(bytes).map(Held::Own));
         let mut held = temps.collect::<Result<Vec<_>>>()?;
-        let (all, mut bound) = (&plan.overwritten, Vec::with_capacity(leaves.len()));
-        for (n, leaf) in leaves.iter_mut().enumerate() {
-            bound.push(match all.contains(&n) {
-                true => Arc::get_mut(leaf).map(Held::Given),
-                false => Some(Held::Shared(leaf)),
-            });
-        }
         // Where each slot is in `held`.
         let mut places = Vec::with_capacity(plan.slots.len());
+        // Slots of leaves are in their order.
+        let mut leaf = leaves.iter_mut();
         for slot in &plan.slots {
             let memory = match slot.home {
                 Home::Temp(allocation) => {
                     places.push(allocation);
                     continue;
                 }
-                Home::Leaf(n) => {
-                    bound.get_mut(n).and_then(Option::take).ok_or_else(|| broken("a leaf is not bound"))?
-                }
+                Home::Leaf(n) => match leaf.next() {
+                    Some(leaf) if NATIVE && plan.overwritten.contains(&n) => {
+                        Held::Given(Arc::get_mut(leaf).ok_or_else(|| broken("a leaf that is shared is overwritten"))?)
+                    }
+                    Some(leaf) => Held::Shared(leaf),
+                    None => return Err(broken("a leaf is not bound")),
+                },
                 Home::Scalars => Held::Words(scalars),
                 Home::Output => {
                     let mut memory = self.pool.take(slot.bytes())?;
@@ -313,9 +313,8 @@ impl Cpu {
         let mut shared: Vec<Option<Arc<Memory>>> = held
             .into_iter()
             .map(|held| match held {
-                Held::Shared(memory) => Some(memory.clone()),
                 Held::Own(memory) => Some(Arc::new(memory)),
-                Held::Words(_) | Held::Given(_) | Held::Lent => None,
+                Held::Shared(_) | Held::Words(_) | Held::Given(_) | Held::Lent => None,
             })
             .collect();
         // Allocations of the run go back to the pool, not out.
