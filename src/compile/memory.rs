@@ -41,33 +41,31 @@ pub fn assign(graph: &Graph, lowered: Lowered, dying: &[usize], limits: &Limits)
         });
     }
     // A run that faults on the way shall leave its leaves as they were.
-    let safe_from = lowered.kernels.iter().rposition(|kernel| !kernel.faults.is_empty()).map_or(0, |k| k + 1);
+    let last_fault = lowered.kernels.iter().rposition(|kernel| NATIVE && !kernel.faults.is_empty());
+    let safe_from = last_fault.map_or(0, |k| k + 1);
     let mut free: Vec<usize> = Vec::new();
     let mut outputs_bytes = 0;
     for (k, mut kernel) in lowered.kernels.into_iter().enumerate() {
-        let joined = if NATIVE {
-            overwrite(&mut kernel, &|operand, result| {
+        if NATIVE {
+            let joined = overwrite(&mut kernel, &|operand, result| {
                 let home = slots.get(&(operand.slot as u64)).map(|&slot| plan.slots[slot].home);
-                let outlives = graph.roots.contains(&(result.slot as Id));
-                let asked = graph.roots.contains(&(operand.slot as Id));
+                let [outlives, asked] = [result, operand].map(|buffer| graph.roots.contains(&(buffer.slot as Id)));
                 let bytes = operand.numel as u64 * operand.dtype.bytes() as u64;
-                let dies =
-                    !asked && last_use.get(&(operand.slot as u64)) == Some(&k) && bytes <= limits.binding_bytes_max;
-                dies && match home {
-                    Some(Home::Temp(_)) => !outlives,
-                    Some(Home::Leaf(n)) => outlives && k >= safe_from && dying.contains(&plan.leaves[n]),
-                    _ => false,
+                let dies = !asked && last_use.get(&(operand.slot as u64)) == Some(&k);
+                dies && bytes <= limits.binding_bytes_max
+                    && match home {
+                        Some(Home::Temp(_)) => !outlives,
+                        Some(Home::Leaf(n)) => outlives && k >= safe_from && dying.contains(&plan.leaves[n]),
+                        _ => false,
+                    }
+            });
+            for [operand, result] in joined {
+                let slot = slots.get(&(operand as u64)).copied().unwrap_or(0);
+                if let Home::Leaf(n) = plan.slots[slot].home {
+                    plan.overwritten.push(n);
                 }
-            })
-        } else {
-            Vec::new()
-        };
-        for [operand, result] in joined {
-            let slot = slots.get(&(operand as u64)).copied().unwrap_or(0);
-            if let Home::Leaf(n) = plan.slots[slot].home {
-                plan.overwritten.push(n);
+                slots.insert(result as u64, slot);
             }
-            slots.insert(result as u64, slot);
         }
         for buffer in &kernel.buffers {
             let name = buffer.slot;
@@ -135,7 +133,7 @@ fn take(allocations: &mut Vec<u64>, free: &mut Vec<usize>, bytes: u64) -> usize 
 /// Bytes moved and operations done by a kernel, by prediction: what it reads once, what it stores.
 fn cost(kernel: &Kernel) -> (u64, u64) {
     let buffers = kernel.buffers.iter().enumerate();
-    let is_loop = matches!(kernel.kind, Kind::Loop(_));
+    let is_loop = NATIVE && matches!(kernel.kind, Kind::Loop(_));
     let bytes = buffers.map(|(k, b)| {
         let times = if is_loop && b.access == Access::ReadWrite { 2 } else { 1 };
         (touched(kernel, k).min(b.numel) * times * b.dtype.bytes()) as u64

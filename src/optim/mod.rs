@@ -214,7 +214,7 @@ impl<R: Rule> Optimizer<R> {
             self.units = self.make_units()?;
         }
         if !gradients.params.is_with(&self.params) {
-            return Err(Error::new(ErrorKind::Operand, "step", "these are gradients by the weights of another store"));
+            return Err(Error::new(ErrorKind::Operand, "step", "gradients of another store"));
         }
         let step = self.steps + 1;
         let roots = self.roots(&gradients, step)?;

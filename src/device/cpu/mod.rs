@@ -281,7 +281,7 @@ impl Cpu {
             for buffer in kernel.buffers.iter().filter(|buffer| buffer.access != Access::Read) {
                 let at = place(buffer.slot)?;
                 let memory = held.get_mut(at).map(|held| std::mem::replace(held, Held::Lent));
-                if let (Some(Held::Given(_)), Some(fault)) = (&memory, faults.first()) {
+                if NATIVE && let (Some(Held::Given(_)), Some(fault)) = (&memory, faults.first()) {
                     return Err(Error::clone(fault));
                 }
                 lent.extend(memory.map(|memory| (at, memory)));
