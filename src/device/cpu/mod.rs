@@ -276,7 +276,7 @@ impl Cpu {
         }
         for (step, program) in plan.steps.iter().zip(programs) {
             let kernel = &step.kernel;
-            let place = |slot: usize| places.get(slot).copied().ok_or_else(|| broken("a kernel names no slot"));
+            let place = |slot: usize| places.get(slot).copied().ok_or_else(unbound);
             let mut lent = Vec::new();
             for buffer in kernel.buffers.iter().filter(|buffer| buffer.access != Access::Read) {
                 let at = place(buffer.slot)?;
@@ -292,11 +292,11 @@ impl Cpu {
                 bound.push(match buffer.access {
                     Access::Read => {
                         let words = held.get(place(buffer.slot)?).and_then(Held::words);
-                        Binding::Read(words.ok_or_else(|| broken("a kernel reads what it writes"))?)
+                        Binding::Read(words.ok_or_else(unbound)?)
                     }
                     Access::Write | Access::ReadWrite => match writes.next().and_then(|(_, lent)| lent.words_mut()) {
                         Some(words) => Binding::Write(words),
-                        None => return Err(broken("a kernel writes what is not its own")),
+                        None => return Err(unbound()),
                     },
                 });
             }
@@ -347,6 +347,11 @@ impl Cpu {
     fn timed<R>(&self, _: &Step, run: impl FnOnce() -> R) -> R {
         run()
     }
+}
+
+/// A kernel names no slot, reads what it writes, or writes what is not its own.
+fn unbound() -> Error {
+    broken("a kernel's buffer is not there")
 }
 
 /// A plan that cannot be run is a mistake of the compiler, not of the user; it still is an error.
