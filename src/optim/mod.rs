@@ -213,9 +213,6 @@ impl<R: Rule> Optimizer<R> {
         if self.units.is_empty() {
             self.units = self.make_units()?;
         }
-        if !gradients.params.is_with(&self.params) {
-            return Err(Error::new(ErrorKind::Operand, "step", "gradients of another store"));
-        }
         let step = self.steps + 1;
         let roots = self.roots(&gradients, step)?;
         // Held until the new values are in their cells, so that nobody reads old ones that are gone.

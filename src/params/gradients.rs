@@ -10,7 +10,7 @@ use crate::params::{Cells, Param, Params};
 
 /// The gradient of every trained weight, and the loss they are of; graph, until a step runs it.
 pub struct Gradients {
-    pub(crate) params: Params,
+    params: Params,
     /// The losses: one, or those of the batches that were accumulated.
     loss: Tensor,
     found: Vec<(Param, Tensor)>,
@@ -143,7 +143,7 @@ impl Gradients {
         let place: ById<usize> = self.found.iter().zip(0..).map(|((p, _), k)| (p.index as u64, k)).collect();
         let mut parts = Vec::with_capacity(members.len());
         for member in members {
-            let found = place.get(&(member.index as u64)).and_then(|&k| self.found.get(k));
+            let found = place.get(&(member.index as u64)).and_then(|&k| self.found.get(k)).filter(|(p, _)| p == member);
             parts.push(found.ok_or_else(|| self.missing(member))?.1.reshape(-1));
         }
         Ok(Tensor::cat(&parts, 0))
@@ -151,7 +151,7 @@ impl Gradients {
 
     /// That there is no gradient by `param`.
     pub(crate) fn missing(&self, param: &Param) -> Error {
-        let fact = format!("no gradient by {}: it was frozen, or made, after the optimizer", param.path());
+        let fact = format!("no gradient by {}: frozen or made after the optimizer, or of another store", param.path());
         Error::new(ErrorKind::Gradient, "step", fact)
     }
 }

@@ -313,11 +313,6 @@ impl Params {
     pub(crate) fn cells(&self) -> Cells<'_> {
         Cells(self.store.lock())
     }
-
-    /// Whether both are parts of one store.
-    pub(crate) fn is_with(&self, other: &Params) -> bool {
-        Arc::ptr_eq(&self.store, &other.store)
-    }
 }
 
 /// The cells of a store, held still.

@@ -171,7 +171,7 @@ impl Cpu {
         let (plan, programs) = &*program;
         let leaf = |n: &usize| match bindings.leaves.get(*n) {
             Some(leaf) => self.leaf(op, leaf),
-            None => Err(broken("a leaf is not bound")),
+            None => Err(broken("a leaf is missing")),
         };
         let mut leaves = plan.leaves.iter().map(leaf).collect::<Result<Vec<_>>>()?;
         let truth = self.checks.truth(fresh, plan.work(), roots)?;
@@ -257,7 +257,7 @@ impl Cpu {
                         Held::Given(Arc::get_mut(leaf).ok_or_else(|| broken("a leaf that is shared is overwritten"))?)
                     }
                     Some(leaf) => Held::Shared(leaf),
-                    None => return Err(broken("a leaf is not bound")),
+                    None => return Err(broken("a leaf is missing")),
                 },
                 Home::Scalars => Held::Words(scalars),
                 Home::Output => {
@@ -272,7 +272,7 @@ impl Cpu {
         }
         let mut faults = Vec::new();
         if programs.len() != plan.steps.len() {
-            return Err(broken("programs of another plan"));
+            return Err(unbound());
         }
         for (step, program) in plan.steps.iter().zip(programs) {
             let kernel = &step.kernel;
@@ -349,9 +349,9 @@ impl Cpu {
     }
 }
 
-/// A kernel names no slot, reads what it writes, or writes what is not its own.
+/// A kernel names no slot, reads what it writes, writes what is not its own, or has no program.
 fn unbound() -> Error {
-    broken("a kernel's buffer is not there")
+    broken("a kernel is not bound")
 }
 
 /// A plan that cannot be run is a mistake of the compiler, not of the user; it still is an error.
