@@ -112,20 +112,20 @@ impl Learner<Digits> {
     /// Fingerprints of what is equal on every device.
     pub async fn fingerprints(&self) -> Result<Fingerprints> {
         let key = Tensor::key(SEED, &self.place().device);
-        let weights = self.first_weights().iter().filter(Param::is_trained).map(|param| param.value()).collect();
-        let all = [vec![Tensor::bits([1000], &key)], vec![Tensor::uniform([1000], &key)], weights];
-        // FNV-1a over whole words: to compare, not to protect.
-        let mut found = [0xcbf2_9ce4_8422_2325u64; 3];
-        for (hash, tensors) in found.iter_mut().zip(all) {
-            for x in tensors {
-                for word in x.bitcast(DType::U32).read::<u32>().await? {
-                    *hash = (*hash ^ u64::from(word)).wrapping_mul(0x100_0000_01b3);
-                }
-            }
+        let bits = Tensor::bits([1000], &key).read::<u32>().await?;
+        let uniforms = Tensor::uniform([1000], &key).read::<f32>().await?;
+        let mut weights = Vec::new();
+        for param in self.first_weights().iter().filter(Param::is_trained) {
+            weights.extend(param.value().read::<f32>().await?);
         }
-        let [bits, uniforms, weights] = found;
-        Ok(Fingerprints { bits, uniforms, weights })
+        let floats = |v: Vec<f32>| fingerprint(v.into_iter().map(f32::to_bits));
+        Ok(Fingerprints { bits: fingerprint(bits), uniforms: floats(uniforms), weights: floats(weights) })
     }
+}
+
+/// FNV-1a over whole words: to compare, not to protect.
+fn fingerprint(words: impl IntoIterator<Item = u32>) -> u64 {
+    words.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, word| (hash ^ u64::from(word)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// What the page must compute, computed on the CPU: fingerprints and the first ten losses with its
