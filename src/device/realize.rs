@@ -27,16 +27,12 @@ use crate::graph::tensor::Tensor;
 /// # Ok::<(), wgrad::Error>(())
 /// ```
 pub fn realize<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<()> {
-    realize_all(tensors.into_iter().cloned().collect(), &Ids::default())
+    realize_last(tensors.into_iter().cloned().collect(), &Ids::default())
 }
 
 /// The same, after which nobody asks for the elements of the leaves `dying`: they may be overwritten,
 /// and have none any more if they were.
-pub fn realize_last<'a>(tensors: impl IntoIterator<Item = &'a Tensor>, dying: &Ids) -> Result<()> {
-    realize_all(tensors.into_iter().cloned().collect(), dying)
-}
-
-fn realize_all(mut open: Vec<Tensor>, dying: &Ids) -> Result<()> {
+pub fn realize_last(mut open: Vec<Tensor>, dying: &Ids) -> Result<()> {
     open.iter().try_for_each(|x| x.check().map(drop))?;
     open.retain(|x| !x.is_realized());
     while let Some(first) = open.first() {

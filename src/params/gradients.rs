@@ -122,8 +122,9 @@ impl Gradients {
         if let Some(error) = roots.iter().find_map(Tensor::error) {
             return Err(error.clone());
         }
-        let ours = roots.iter().chain([&loss]).chain(found.iter().map(|(_, g)| g));
-        let ours: Vec<&Tensor> = ours.chain(collected.iter().map(|(_, v)| v)).collect();
+        let mut ours: Vec<&Tensor> = roots.iter().collect();
+        ours.push(&loss);
+        found.iter().chain(&collected).for_each(|(_, x)| ours.push(x));
         let mut replaced = Vec::new();
         if NATIVE {
             let moved: Vec<&Param> = moved.iter().copied().chain(collected.iter().map(|(param, _)| param)).collect();
@@ -132,9 +133,10 @@ impl Gradients {
         }
         let Below { held, dying } = Below::new(&roots, &ours, &replaced);
         drop(found);
-        realize_last(roots.iter().chain(&held), &dying)?;
+        roots.extend(held);
+        realize_last(roots.clone(), &dying)?;
         collected.iter().for_each(|(param, value)| cells.put(param, value));
-        roots.iter().chain(&held).for_each(Tensor::release);
+        roots.iter().for_each(Tensor::release);
         Ok(())
     }
 

@@ -328,9 +328,12 @@ impl Cells<'_> {
     }
 
     /// What training passes collected since the last step: running statistics and their new values.
-    pub fn collected(&mut self) -> Vec<(Param, Tensor)> {
-        self.0.live.retain(|pass| pass.strong_count() > 0);
-        self.0.live.iter().filter_map(std::sync::Weak::upgrade).flat_map(|pass| pass.take()).collect()
+    pub fn collected(&self) -> Vec<(Param, Tensor)> {
+        let mut all = Vec::new();
+        for pass in self.0.live.iter().filter_map(std::sync::Weak::upgrade) {
+            all.append(&mut pass.take());
+        }
+        all
     }
 
     /// Puts a computed value into a running statistic.
