@@ -95,6 +95,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (k, slot) in self.slots.iter().enumerate() {
             let home = match slot.home {
+                Home::Leaf(n) if self.overwritten.contains(&n) => format!("leaf {n}, overwritten"),
                 Home::Leaf(n) => format!("leaf {n}"),
                 Home::Scalars => "runtime scalars".into(),
                 Home::Output => "output".into(),

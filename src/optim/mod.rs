@@ -215,14 +215,13 @@ impl<R: Rule> Optimizer<R> {
         }
         let step = self.steps + 1;
         let roots = self.roots(&gradients, step)?;
-        // Held until the new values are in their cells, so that nobody reads old ones that are gone.
-        let mut cells = self.params.cells();
         let (mut kept, mut moved): (Vec<&Tensor>, Vec<&Param>) = Default::default();
         if NATIVE {
             self.units.iter().for_each(|unit| kept.extend(unit.kept()));
             self.units.iter().for_each(|unit| moved.extend(unit.members()));
         }
-        gradients.run(roots.clone(), &kept, &moved, &mut cells)?;
+        // Held until the new values are in their cells, so that nobody reads old ones that are gone.
+        let mut cells = gradients.run(&self.params, roots.clone(), &kept, &moved)?;
         let mut found = roots.iter();
         for unit in &mut self.units {
             unit.commit(&mut found, &mut cells);

@@ -1,5 +1,6 @@
 //! [`Gradients`]: what a backward pass gives, and the one run that computes a whole step.
 
+use crate::device::cpu::threads::is_pooled;
 use crate::device::realize::realize_last;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::below::Below;
@@ -99,23 +100,24 @@ impl Gradients {
         };
         let roots: Vec<Tensor> = found.iter().map(|(_, g)| g.clone()).chain([loss.clone()]).collect();
         let params = self.params.clone();
-        self.run(roots, &[], &[], &mut params.cells())?;
+        drop(self.run(&params, roots, &[], &[])?);
         *sum = Some(Gradients { params, loss, found });
         Ok(())
     }
 
     /// Runs `roots`, the loss, what the user still holds of their graph, and the running statistics
-    /// that training passes collected, in one plan; keeps the statistics in `cells`, and lets
-    /// history go. When it succeeds, the caller drops the tensors `kept` and puts new values into
-    /// the cells `moved`: what nobody else needs of the old ones may be overwritten.
-    pub(crate) fn run(
+    /// that training passes collected, in one plan; keeps the statistics, and lets history go. Then the
+    /// caller drops the tensors `kept` and puts new values into the cells `moved`, which `params`
+    /// holds still for it: what nobody else needs of the old ones may have been overwritten.
+    pub(crate) fn run<'p>(
         self,
+        params: &'p Params,
         mut roots: Vec<Tensor>,
         kept: &[&Tensor],
         moved: &[&Param],
-        cells: &mut Cells,
-    ) -> Result<()> {
+    ) -> Result<Cells<'p>> {
         let Gradients { params: _, loss, found } = self;
+        let mut cells = params.cells();
         let collected = cells.collected();
         roots.extend(collected.iter().map(|(_, value)| value.clone()));
         roots.push(loss.clone());
@@ -125,8 +127,10 @@ impl Gradients {
         let mut ours: Vec<&Tensor> = roots.iter().collect();
         ours.push(&loss);
         found.iter().chain(&collected).for_each(|(_, x)| ours.push(x));
+        // A thread that takes up other work meanwhile must hold no lock, for that work may want it.
+        let overwrites = NATIVE && !moved.is_empty() && !is_pooled();
         let mut replaced = Vec::new();
-        if NATIVE {
+        if overwrites {
             let moved: Vec<&Param> = moved.iter().copied().chain(collected.iter().map(|(param, _)| param)).collect();
             replaced = cells.handles(&moved);
             replaced.extend(kept);
@@ -134,10 +138,16 @@ impl Gradients {
         let Below { held, dying } = Below::new(&roots, &ours, &replaced);
         drop(found);
         roots.extend(held);
-        realize_last(roots.clone(), &dying)?;
+        if overwrites {
+            realize_last(roots.clone(), &dying)?;
+        } else {
+            drop(cells);
+            realize_last(roots.clone(), &dying)?;
+            cells = params.cells();
+        }
         collected.iter().for_each(|(param, value)| cells.put(param, value));
         roots.iter().for_each(Tensor::release);
-        Ok(())
+        Ok(cells)
     }
 
     /// The gradients of `members`, one after another in one flat tensor.

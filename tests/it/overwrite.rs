@@ -171,6 +171,40 @@ fn another_thread_reads_weights_of_one_step_or_the_next() {
     }
 }
 
+/// Work that a pool takes up while it waits may read the very weights that are stepped.
+#[cfg(feature = "threads")]
+#[test]
+fn steps_and_reads_share_a_pool_of_threads() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    for device in devices() {
+        let params = Params::new(&device, 7);
+        // Enough for several threads.
+        let w = params.weight("w", [400, 400], Init::Zeros);
+        let mut sgd = Sgd::new(&params, 1.0);
+        let mut step = || {
+            let loss = -w.tensor(&Pass::train(&params)).sum(..);
+            sgd.step(loss.backward(&params)).unwrap();
+        };
+        let read = || {
+            let found = (w.value() * 1.0).to_vec::<f32>().unwrap();
+            assert!(found.iter().all(|x| x == &found[0]), "{device}: {} and others", found[0]);
+        };
+        for _ in 0..20 {
+            pool.scope(|scope| {
+                (0..4).for_each(|_| scope.spawn(|_| read()));
+                step();
+                (0..4).for_each(|_| scope.spawn(|_| read()));
+            });
+            std::thread::scope(|scope| {
+                scope.spawn(|| pool.scope(|scope| (0..8).for_each(|_| scope.spawn(|_| read()))));
+                rayon::scope(|scope| (0..8).for_each(|_| scope.spawn(|_| read())));
+                step();
+            });
+        }
+        assert_eq!(w.value().to_vec::<f32>().unwrap()[0], 40.0);
+    }
+}
+
 #[test]
 fn scaled_and_averaged_and_by_weight() {
     for device in devices() {

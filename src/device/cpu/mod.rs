@@ -17,7 +17,7 @@ mod memory;
 mod patches;
 mod product;
 mod program;
-mod threads;
+pub(crate) mod threads;
 
 pub use memory::{Binding, Memory, Pool, Usage};
 pub use program::Program;

@@ -120,9 +120,11 @@ impl Gpu {
     #[cfg(all(feature = "threads", not(target_arch = "wasm32")))]
     fn compile_all(&self, missing: &[(&Key, &str)]) -> Result<Vec<Arc<Pipeline>>> {
         use rayon::prelude::*;
+
+        use crate::device::cpu::threads::apart;
         match missing {
             [one] => Ok(vec![self.compile(one)?]),
-            _ => missing.par_iter().map(|one| self.compile(one)).collect(),
+            _ => apart(|| missing.par_iter().map(|one| self.compile(one)).collect()),
         }
     }
 
