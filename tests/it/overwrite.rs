@@ -175,11 +175,11 @@ fn another_thread_reads_weights_of_one_step_or_the_next() {
 #[cfg(feature = "threads")]
 #[test]
 fn steps_and_reads_share_a_pool_of_threads() {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     for device in devices() {
         let params = Params::new(&device, 7);
         // Enough for several threads.
-        let w = params.weight("w", [400, 400], Init::Zeros);
+        let w = params.weight("w", [1000, 1000], Init::Zeros);
         let mut sgd = Sgd::new(&params, 1.0);
         let mut step = || {
             let loss = -w.tensor(&Pass::train(&params)).sum(..);
@@ -189,19 +189,21 @@ fn steps_and_reads_share_a_pool_of_threads() {
             let found = (w.value() * 1.0).to_vec::<f32>().unwrap();
             assert!(found.iter().all(|x| x == &found[0]), "{device}: {} and others", found[0]);
         };
-        for _ in 0..20 {
-            pool.scope(|scope| {
-                (0..4).for_each(|_| scope.spawn(|_| read()));
-                step();
-                (0..4).for_each(|_| scope.spawn(|_| read()));
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    pool.scope(|scope| (0..4).for_each(|_| scope.spawn(|_| read())));
+                    rayon::scope(|scope| (0..4).for_each(|_| scope.spawn(|_| read())));
+                }
             });
-            std::thread::scope(|scope| {
-                scope.spawn(|| pool.scope(|scope| (0..8).for_each(|_| scope.spawn(|_| read()))));
-                rayon::scope(|scope| (0..8).for_each(|_| scope.spawn(|_| read())));
+            for _ in 0..150 {
+                pool.install(&mut step);
                 step();
-            });
-        }
-        assert_eq!(w.value().to_vec::<f32>().unwrap()[0], 40.0);
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert_eq!(w.value().to_vec::<f32>().unwrap()[0], 300.0);
     }
 }
 
