@@ -209,6 +209,10 @@ impl<R: Rule> Optimizer<R> {
 
     /// Moves every weight: runs forward, backward, update and loss in one plan. When it fails,
     /// weights, states and running statistics are what they were.
+    ///
+    /// Natively the new ones are written over the old ones, unless something else still needs these:
+    /// a [`Param::value`] or a formula that you hold, or the other threads of a rayon pool that this
+    /// is called in. Then they get memory of their own.
     pub fn step(&mut self, gradients: Gradients) -> Result<()> {
         if self.units.is_empty() {
             self.units = self.make_units()?;
