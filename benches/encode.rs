@@ -59,6 +59,7 @@ fn plan() -> Plan {
     Plan {
         steps: (0..STEPS).map(step).collect(),
         leaves: vec![0, 1],
+        overwritten: Vec::new(),
         scalars: None,
         outputs: vec![slots.len() - 1],
         allocations: vec![256; 4],
