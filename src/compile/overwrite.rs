@@ -18,7 +18,6 @@ pub fn overwrite(kernel: &mut Kernel, may: &dyn Fn(&Buffer, &Buffer) -> bool) ->
         let result = &kernel.buffers[store.buffer];
         let whole = result.numel == map.outer && map.stores.iter().filter(|s| s.buffer == store.buffer).count() == 1;
         let fits = |from: usize, operand: &Buffer| {
-            // A whole buffer cannot be bound as several windows and as one.
             let alike = (operand.access, operand.dtype, operand.numel) == (Access::Read, result.dtype, result.numel);
             let elsewhere = |expr: &Expr| match expr {
                 Expr::Load { buffer, index, mask } => *buffer == from && (*index != store.index || mask.is_some()),

@@ -117,7 +117,7 @@ impl Gradients {
         moved: &[&Param],
     ) -> Result<Cells<'p>> {
         let Gradients { params: _, loss, found } = self;
-        let mut cells = params.cells();
+        let cells = params.cells();
         let collected = cells.collected();
         roots.extend(collected.iter().map(|(_, value)| value.clone()));
         roots.push(loss.clone());
@@ -138,13 +138,9 @@ impl Gradients {
         let Below { held, dying } = Below::new(&roots, &ours, &replaced);
         drop(found);
         roots.extend(held);
-        if overwrites {
-            realize_last(roots.clone(), &dying)?;
-        } else {
-            drop(cells);
-            realize_last(roots.clone(), &dying)?;
-            cells = params.cells();
-        }
+        let cells = overwrites.then_some(cells);
+        realize_last(roots.clone(), &dying)?;
+        let mut cells = cells.unwrap_or_else(|| params.cells());
         collected.iter().for_each(|(param, value)| cells.put(param, value));
         roots.iter().for_each(Tensor::release);
         Ok(cells)
