@@ -60,10 +60,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     for (var first = 0u; first < n; first += WIDTH) {
         // Past the end a lane loads what nobody asks it for.
         let mine = min(first + local.x, n - 1u);
-        let a = lhs_four(o, i, mine);
-        let b = lhs_four(o, i + 1u, mine);
-        let c = lhs_four(o, i + 2u, mine);
-        let d = lhs_four(o, i + 3u, mine);
+        // In a loop, because the text of a load is long, and drivers inline every copy of it.
+        var a = vec4<elem>(); var b = vec4<elem>(); var c = vec4<elem>(); var d = vec4<elem>();
+        for (var r = 0u; r < 4u + zero(); r++) {
+            a = b; b = c; c = d;
+            d = lhs_four(o, i + r, mine);
+        }
         if (SUM_ROWS && first + local.x < n) {
             rows_a += a; rows_b += b; rows_c += c; rows_d += d;
         }
