@@ -104,8 +104,8 @@ impl Graph {
         let mut met = Met::default();
         let roots: Vec<usize> = roots.iter().map(|x| met.place(x)).collect();
         met.follow(true);
-        let open = met.tensors.iter().zip(&met.src).filter(|(_, src)| src.is_some());
-        let mut order: Vec<u64> = open.map(|(x, _)| x.0.id).collect();
+        let all = met.tensors.iter().zip(0..).map(|(x, k)| (x.0.id, k));
+        let mut order: Vec<(u64, usize)> = all.filter(|(_, k)| met.src[*k].is_some()).collect();
         order.sort_unstable();
 
         let mut regions: ById<usize> = ById::default();
@@ -123,7 +123,7 @@ impl Graph {
                 nodes.len() as Id - 1
             })
         };
-        for k in order.iter().map(|id| met.places[id]) {
+        for (_, k) in order {
             let x = &met.tensors[k];
             let mut src = Operands::new();
             met.operands(k).iter().for_each(|&s| src.push(id(s, &mut nodes, &mut ids)));

@@ -10,6 +10,7 @@ mod rules;
 use std::panic::Location;
 
 use crate::error::{Error, ErrorKind};
+use crate::graph::below::ROOM;
 use crate::graph::mix::{ById, Ids};
 use crate::graph::op::Op;
 use crate::graph::tensor::{Operands, Tensor};
@@ -139,9 +140,11 @@ fn walk(y: &Tensor, dy: &Tensor, targets: &[&Tensor], leaves: bool) -> Walk {
     };
 
     // Edges are numbers of steps, looked up once: a step of training has thousands.
-    let mut steps = vec![Step::new(y)];
-    let mut number = ById::from_iter([(y.0.id, 0)]);
-    let mut edges: Vec<usize> = Vec::new();
+    let mut steps = Vec::with_capacity(ROOM);
+    steps.push(Step::new(y));
+    let mut number = ById::with_capacity_and_hasher(ROOM, Default::default());
+    number.insert(y.0.id, 0);
+    let mut edges: Vec<usize> = Vec::with_capacity(ROOM);
     let mut released = Vec::new();
     let mut at = 0;
     while let Some(Step { node, .. }) = steps.get(at) {
@@ -166,9 +169,8 @@ fn walk(y: &Tensor, dy: &Tensor, targets: &[&Tensor], leaves: bool) -> Walk {
         (steps[at].src, steps[at].edge) = (src, edge);
         at += 1;
     }
-    let mut order: Vec<u64> = steps.iter().map(|step| step.node.0.id).collect();
+    let mut order: Vec<(u64, usize)> = steps.iter().map(|step| step.node.0.id).zip(0..).collect();
     order.sort_unstable();
-    let order: Vec<(u64, usize)> = order.iter().map(|id| (*id, number[id])).collect();
     let operands = |k: usize| &edges[steps[k].edge..][..steps[k].src.len()];
     // Whether a target is among what a step was computed from.
     let mut needed = vec![false; steps.len()];

@@ -8,8 +8,10 @@ use crate::graph::mix::{ById, Ids};
 use crate::graph::source::NATIVE;
 use crate::graph::tensor::Tensor;
 
+/// Nodes that a small step of training has.
+pub const ROOM: usize = 112;
+
 /// The tensors below some others, each looked at once: another thread may compute them meanwhile.
-#[derive(Default)]
 pub struct Met {
     /// Each tensor, users before operands.
     pub tensors: Vec<Tensor>,
@@ -19,6 +21,19 @@ pub struct Met {
     pub edges: Vec<usize>,
     /// The place of each tensor, by its id.
     pub places: ById<usize>,
+}
+
+impl Default for Met {
+    fn default() -> Met {
+        // Room for a small step: growing from nothing would cost it as much as looking at it.
+        let places = ById::with_capacity_and_hasher(ROOM, Default::default());
+        Met {
+            tensors: Vec::with_capacity(ROOM),
+            src: Vec::with_capacity(ROOM),
+            edges: Vec::with_capacity(ROOM),
+            places,
+        }
+    }
 }
 
 impl Met {
@@ -95,10 +110,10 @@ impl Below {
         let (mut light, mut result) = (vec![false; n], vec![false; n]);
         roots.into_iter().for_each(|k| result[k] = true);
         // Operands are older than their users.
-        let mut order: Vec<u64> = met.tensors.iter().map(|x| x.0.id).collect();
+        let mut order: Vec<(u64, usize)> = met.tensors.iter().map(|x| x.0.id).zip(0..).collect();
         order.sort_unstable();
         let mut below = Below::default();
-        for k in order.iter().map(|id| met.places[id]).filter(|&k| k < reached) {
+        for k in order.iter().map(|(_, k)| *k).filter(|&k| k < reached) {
             let (x, src) = (&met.tensors[k], met.operands(k));
             light[k] = src.is_empty() || x.is_realized() || (x.0.op.is_view() && src.iter().all(|&s| light[s]));
             if !light[k] && !result[k] && foreign(k) {
@@ -109,7 +124,7 @@ impl Below {
         if NATIVE && !replaced.is_empty() {
             // What somebody could still ask for, and what that is computed from.
             let mut wanted = vec![false; n];
-            for k in order.iter().rev().map(|id| met.places[id]).filter(|&k| !result[k]) {
+            for k in order.iter().rev().map(|(_, k)| *k).filter(|&k| !result[k]) {
                 wanted[k] |= foreign(k);
                 if wanted[k] {
                     met.operands(k).iter().for_each(|&s| wanted[s] = true);
