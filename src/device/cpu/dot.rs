@@ -319,7 +319,7 @@ impl Product {
         if let (Out::Computed(panel), Some(sums)) = (&self.out, &mut sums) {
             let mut views = run.views.to_vec();
             let origin = rows[0] * self.steps[0] + columns[0] * self.steps[1];
-            views.push(View::scratch(sums.words_mut(), self.dtype, origin));
+            views.push(View::scratch(sums.words_mut(), self.dtype, origin).to_read());
             let run = Run { views: &views, ..*run };
             panel.sweep(run.frame(&panel.code, panel.block), o, (I, rows), columns, |frame, _| {
                 for put in panel.code.passes.iter().flat_map(|pass| &pass.puts) {

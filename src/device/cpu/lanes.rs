@@ -9,7 +9,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::compile::index::Var;
-use crate::device::cpu::index::Index;
+use crate::device::cpu::index::{Index, Piece};
 use crate::device::cpu::memory::View;
 use crate::dtype::DType;
 use crate::graph::scalar::Lanes;
@@ -80,6 +80,20 @@ impl Instr {
     }
 }
 
+/// A word for each lane.
+#[derive(Clone)]
+struct Register<'r> {
+    own: Vec<u32>,
+    /// Where a load found all of them side by side: they are read there.
+    lying: Option<&'r [u32]>,
+}
+
+impl Register<'_> {
+    fn words(&self) -> &[u32] {
+        self.lying.unwrap_or(&self.own)
+    }
+}
+
 /// The registers of one thread.
 #[derive(Clone)]
 pub(super) struct Frame<'r> {
@@ -88,7 +102,7 @@ pub(super) struct Frame<'r> {
     /// How many lanes are in use.
     pub n: usize,
     uniforms: Vec<u32>,
-    registers: Vec<Vec<u32>>,
+    registers: Vec<Register<'r>>,
     scratch: Vec<u32>,
     views: &'r [View<'r>],
     faults: &'r [AtomicBool],
@@ -103,7 +117,7 @@ impl<'r> Frame<'r> {
         views: &'r [View<'r>],
         faults: &'r [AtomicBool],
     ) -> Frame<'r> {
-        let registers = (0..registers).map(|_| vec![0; lanes]).collect();
+        let registers = (0..registers).map(|_| Register { own: vec![0; lanes], lying: None }).collect();
         Frame { vars: [0; 4], n: lanes, uniforms: vec![0; uniforms], registers, scratch: vec![0; lanes], views, faults }
     }
 
@@ -123,7 +137,7 @@ impl<'r> Frame<'r> {
     pub(super) fn first(&self, place: Place) -> u32 {
         match place {
             Place::Uniform(at) => self.uniforms[at],
-            Place::Lane(at) => self.registers[at][0],
+            Place::Lane(at) => self.registers[at].words()[0],
         }
     }
 
@@ -131,7 +145,7 @@ impl<'r> Frame<'r> {
     pub(super) fn lanes(&self, place: Place, n: usize) -> &[u32] {
         match place {
             Place::Uniform(at) => std::slice::from_ref(&self.uniforms[at]),
-            Place::Lane(at) => &self.registers[at][..n],
+            Place::Lane(at) => &self.registers[at].words()[..n],
         }
     }
 
@@ -139,7 +153,11 @@ impl<'r> Frame<'r> {
     pub(super) fn lanes_mut(&mut self, place: Place) -> &mut [u32] {
         match place {
             Place::Uniform(at) => std::slice::from_mut(&mut self.uniforms[at]),
-            Place::Lane(at) => &mut self.registers[at][..self.n],
+            Place::Lane(at) => {
+                let register = &mut self.registers[at];
+                register.lying = None;
+                &mut register.own[..self.n]
+            }
         }
     }
 
@@ -153,16 +171,32 @@ impl<'r> Frame<'r> {
                     self.uniforms[at] = word[0] & instr.keep;
                 }
                 Place::Lane(at) => {
-                    let mut out = std::mem::take(&mut self.registers[at]);
+                    let lying = self.lying(&instr.code);
+                    self.registers[at].lying = lying;
+                    if lying.is_some() {
+                        continue;
+                    }
+                    let mut out = std::mem::take(&mut self.registers[at].own);
                     let n = if matches!(instr.code, Code::Splat(_)) { out.len() } else { self.n };
                     self.compute(&instr.code, &mut out[..n]);
                     if instr.keep != u32::MAX {
                         out[..n].iter_mut().for_each(|x| *x &= instr.keep);
                     }
-                    self.registers[at] = out;
+                    self.registers[at].own = out;
                 }
             }
         }
+    }
+
+    /// What a load reads, where that is words side by side that nobody writes.
+    fn lying(&self, code: &Code) -> Option<&'r [u32]> {
+        let Code::Load { buffer, index, mask: None } = code else { return None };
+        if index.jumps() {
+            return None;
+        }
+        let Piece { value, slope, len } = index.piece(self, 0);
+        let together = slope == 1 && len >= self.n as i64;
+        together.then(|| self.views[*buffer].lying(value, self.n)).flatten()
     }
 
     /// Writes the value of `place` to a buffer, at `index`.

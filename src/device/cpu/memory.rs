@@ -236,6 +236,17 @@ impl<'a> View<'a> {
         View { start, numel, dtype, origin, writable: true, apart: true, bound: PhantomData }
     }
 
+    /// The same, but only for loads.
+    pub(super) fn to_read(self) -> View<'a> {
+        View { writable: false, ..self }
+    }
+
+    /// The `n` elements from `at` on, where these are words that nobody writes.
+    pub(super) fn lying(&self, at: i64, n: usize) -> Option<&'a [u32]> {
+        let from = usize::try_from(at.wrapping_sub(self.origin as i64)).ok()?;
+        self.words()?.get(from..from.checked_add(n)?)
+    }
+
     /// Elements `at`, `at + step`, … as 32-bit values; 0 where there is none.
     pub(super) fn load(&self, at: i64, step: i64, out: &mut [u32]) {
         let at = at.wrapping_sub(self.origin as i64);
