@@ -19,6 +19,7 @@ use crate::device::realize::fits;
 use crate::device::trace::Trace;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
+use crate::graph::mix::Ids;
 use crate::graph::tensor::Tensor;
 
 /// What would run to compute some tensors; prints as graph, kernels, plan and WGSL.
@@ -48,6 +49,11 @@ pub fn explain<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<Expl
     for x in tensors {
         roots.push(x.check()?.clone());
     }
+    explain_last(roots, &Ids::default())
+}
+
+/// The same of `roots`, after which nobody asks for the elements of the leaves `dying`.
+pub fn explain_last(roots: Vec<Tensor>, dying: &Ids) -> Result<Explanation> {
     let Some(first) = roots.first() else {
         return Err(Error::new(ErrorKind::Operand, "explain", "no tensors"));
     };
@@ -56,8 +62,8 @@ pub fn explain<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<Expl
         return Err(Error::new(ErrorKind::Operand, "explain", "tensors on different devices"));
     }
     let limits = limits(&device)?;
-    #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "nothing is timed there"))]
-    let (graph, bindings) = Graph::flatten(&roots);
+    let (mut graph, bindings) = Graph::flatten(&roots);
+    graph.let_die(&bindings, |leaf| dying.contains(&leaf.0.id) && !is_pinned(&device, leaf));
     let plan = compile(&graph, &limits);
     let shaders = match limits.target {
         Target::Cpu => Vec::new(),
@@ -72,6 +78,16 @@ pub fn explain<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<Expl
         #[cfg(not(target_arch = "wasm32"))]
         bindings,
     })
+}
+
+/// Whether the host still has the memory of `leaf`.
+fn is_pinned(device: &Device, leaf: &Tensor) -> bool {
+    #[cfg(feature = "gpu")]
+    if let Some(gpu) = Gpu::of(device) {
+        return gpu.is_pinned(leaf);
+    }
+    let _ = (device, leaf);
+    false
 }
 
 /// The limits plans for `device` are made with.
@@ -140,12 +156,14 @@ impl Explanation {
         if compile(&self.graph, &limits) != self.plan {
             return Err(Error::new(ErrorKind::Device, op, "the device's limits have changed; explain again"));
         }
-        fits(op, &self.plan, &limits)?;
+        // A step's weights and states are still needed afterwards.
+        let plan = compile(&Graph { dying: Vec::new(), ..self.graph.clone() }, &limits);
+        fits(op, &plan, &limits)?;
         let twice = |run: &dyn Fn() -> Result<()>| {
             run()?;
             device.trace(run)
         };
-        let leaves = self.plan.leaves.iter().map(|&n| self.bindings.leaves.get(n));
+        let leaves = plan.leaves.iter().map(|&n| self.bindings.leaves.get(n));
         let Some(leaves) = leaves.collect::<Option<Vec<_>>>() else {
             return Err(Error::new(ErrorKind::Device, op, "a leaf is missing"));
         };
@@ -153,8 +171,8 @@ impl Explanation {
         #[cfg(feature = "gpu")]
         if let Some(gpu) = Gpu::of(device) {
             // Anew: what failed a test since is not in them.
-            let shaders: Vec<_> = self.plan.steps.iter().map(|step| wgsl::emit(&step.kernel, &limits)).collect();
-            let program = gpu.program(op, self.plan.clone().into(), &shaders)?;
+            let shaders: Vec<_> = plan.steps.iter().map(|step| wgsl::emit(&step.kernel, &limits)).collect();
+            let program = gpu.program(op, plan.into(), &shaders)?;
             let leaves = leaves.into_iter().map(|leaf| gpu.leaf(op, leaf)).collect::<Result<Vec<_>>>()?;
             let ((), trace) = twice(&|| program.run(op, &leaves, scalars).map(drop))?;
             return Ok(trace.against(roofline));
@@ -162,11 +180,10 @@ impl Explanation {
         let Some(cpu) = Cpu::of(device) else {
             return Err(Error::new(ErrorKind::Device, op, format!("nothing runs {device}")));
         };
-        let programs = cpu.prepare(&self.plan)?;
+        let programs = cpu.prepare(&plan)?;
         let leaves = leaves.into_iter().map(|leaf| cpu.leaf(op, leaf)).collect::<Result<Vec<_>>>()?;
-        let run = || {
-            cpu.run(&self.plan, &programs, &mut leaves.clone(), scalars)?.faults.into_iter().next().map_or(Ok(()), Err)
-        };
+        let run =
+            || cpu.run(&plan, &programs, &mut leaves.clone(), scalars)?.faults.into_iter().next().map_or(Ok(()), Err);
         let ((), trace) = twice(&run)?;
         Ok(trace.against(roofline))
     }

@@ -9,7 +9,7 @@ use crate::graph::device::Device;
 pub struct MemoryUse {
     /// Bytes that tensors and running plans hold.
     pub live_bytes: u64,
-    /// The most that was held at once.
+    /// The most that was held at once, since [`Device::reset_peak_memory`].
     pub peak_bytes: u64,
     /// Bytes kept for later use.
     pub pooled_bytes: u64,
@@ -26,6 +26,27 @@ impl Device {
         }
         let usage = Cpu::of(self).map(Cpu::usage).unwrap_or_default();
         MemoryUse { live_bytes: usage.live, peak_bytes: usage.peak, pooled_bytes: usage.pooled, ..MemoryUse::default() }
+    }
+
+    /// Begins [`MemoryUse::peak_bytes`] anew, at what is held now.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// let device = Device::cpu();
+    /// device.reset_peak_memory();
+    /// let held = device.memory_use().live_bytes;
+    /// Tensor::ones([256, 256], &device).exp().realize()?;
+    /// assert!(device.memory_use().peak_bytes >= held + 256 * 256 * 4);
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    pub fn reset_peak_memory(&self) {
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = crate::device::gpu::Gpu::of(self) {
+            return gpu.reset_peak_memory();
+        }
+        if let Some(cpu) = Cpu::of(self) {
+            cpu.reset_peak_memory();
+        }
     }
 
     /// How many plans were compiled for the device so far: a loop that computes the same every time

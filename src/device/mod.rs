@@ -8,7 +8,7 @@ pub mod clock;
 pub mod cpu;
 mod custom;
 pub mod display;
-mod explain;
+pub(crate) mod explain;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod memory;

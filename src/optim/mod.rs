@@ -35,6 +35,7 @@ pub use scale::LossScale;
 pub use schedule::{Plateau, Schedule};
 pub use unit::Now;
 
+use crate::device::explain::Explanation;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::source::NATIVE;
@@ -214,16 +215,10 @@ impl<R: Rule> Optimizer<R> {
     /// a [`Param::value`] or a formula that you hold, or the other threads of a rayon pool that this
     /// is called in. Then they get memory of their own.
     pub fn step(&mut self, gradients: Gradients) -> Result<()> {
-        if self.units.is_empty() {
-            self.units = self.make_units()?;
-        }
+        self.begin()?;
         let step = self.steps + 1;
         let roots = self.roots(&gradients, step)?;
-        let (mut kept, mut moved): (Vec<&Tensor>, Vec<&Param>) = Default::default();
-        if NATIVE {
-            self.units.iter().for_each(|unit| kept.extend(unit.kept()));
-            self.units.iter().for_each(|unit| moved.extend(unit.members()));
-        }
+        let (kept, moved) = self.replaced();
         // Held until the new values are in their cells, so that nobody reads old ones that are gone.
         let mut cells = gradients.run(&self.params, roots.clone(), &kept, &moved)?;
         let mut found = roots.iter();
@@ -236,6 +231,48 @@ impl<R: Rule> Optimizer<R> {
         }
         self.steps = step;
         Ok(())
+    }
+
+    /// What [`Optimizer::step`] would run, of which nothing is computed: no weight moves, and the pass
+    /// that these gradients are of is over.
+    ///
+    /// While the explanation is held, steps write no weight over its old value.
+    ///
+    /// ```
+    /// # use wgrad::prelude::*;
+    /// # use wgrad::optim::AdamW;
+    /// let params = Params::new(&Device::cpu(), 42);
+    /// let layer = Linear::new(&params.at("layer"), 64, 32);
+    /// let mut optimizer = AdamW::new(&params, 1e-3);
+    /// let x = Tensor::ones([8, 64], params.device());
+    /// let loss = layer.forward(&x, &Pass::train(&params)).square().mean(..);
+    /// let step = optimizer.explain(loss.backward(&params))?;
+    /// println!("{} kernels, {} bytes at the peak", step.kernels(), step.peak_bytes());
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    pub fn explain(&mut self, gradients: Gradients) -> Result<Explanation> {
+        self.begin()?;
+        let roots = self.roots(&gradients, self.steps + 1)?;
+        let (kept, moved) = self.replaced();
+        gradients.explain(&self.params, roots, &kept, &moved)
+    }
+
+    /// Makes the states at the first step.
+    fn begin(&mut self) -> Result<()> {
+        if self.units.is_empty() {
+            self.units = self.make_units()?;
+        }
+        Ok(())
+    }
+
+    /// What a step replaces: the states that it keeps itself, and the weights.
+    fn replaced(&self) -> (Vec<&Tensor>, Vec<&Param>) {
+        let (mut kept, mut moved) = (Vec::new(), Vec::new());
+        if NATIVE {
+            self.units.iter().for_each(|unit| kept.extend(unit.kept()));
+            self.units.iter().for_each(|unit| moved.extend(unit.members()));
+        }
+        (kept, moved)
     }
 
     /// What a step computes: of each unit the new weight, states and average, then the scale.

@@ -1,10 +1,11 @@
 //! [`Gradients`]: what a backward pass gives, and the one run that computes a whole step.
 
 use crate::device::cpu::threads::is_pooled;
+use crate::device::explain::{Explanation, explain_last};
 use crate::device::realize::realize_last;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::below::Below;
-use crate::graph::mix::ById;
+use crate::graph::mix::{ById, Ids};
 use crate::graph::source::NATIVE;
 use crate::graph::tensor::Tensor;
 use crate::params::{Cells, Param, Params};
@@ -15,6 +16,15 @@ pub struct Gradients {
     /// The losses: one, or those of the batches that were accumulated.
     loss: Tensor,
     found: Vec<(Param, Tensor)>,
+}
+
+/// A step made ready.
+struct Work {
+    roots: Vec<Tensor>,
+    /// Running statistics and their new values.
+    collected: Vec<(Param, Tensor)>,
+    /// Leaves that may be overwritten.
+    dying: Ids,
 }
 
 impl Tensor {
@@ -112,12 +122,43 @@ impl Gradients {
     pub(crate) fn run<'p>(
         self,
         params: &'p Params,
-        mut roots: Vec<Tensor>,
+        roots: Vec<Tensor>,
         kept: &[&Tensor],
         moved: &[&Param],
     ) -> Result<Cells<'p>> {
-        let Gradients { params: _, loss, found } = self;
+        // A thread that takes up other work meanwhile must hold no lock, for that work may want it.
+        let overwrites = NATIVE && !moved.is_empty() && !is_pooled();
         let cells = params.cells();
+        let Work { roots, collected, dying } = self.work(&cells, roots, overwrites.then_some((kept, moved)))?;
+        let cells = overwrites.then_some(cells);
+        realize_last(roots.clone(), &dying)?;
+        let mut cells = cells.unwrap_or_else(|| params.cells());
+        collected.iter().for_each(|(param, value)| cells.put(param, value));
+        roots.iter().for_each(Tensor::release);
+        Ok(cells)
+    }
+
+    /// What [`Gradients::run`] would run, of which nothing is computed or kept.
+    pub(crate) fn explain(
+        self,
+        params: &Params,
+        roots: Vec<Tensor>,
+        kept: &[&Tensor],
+        moved: &[&Param],
+    ) -> Result<Explanation> {
+        let overwrites = NATIVE && !is_pooled();
+        let Work { roots, dying, .. } = self.work(&params.cells(), roots, overwrites.then_some((kept, moved)))?;
+        explain_last(roots, &dying)
+    }
+
+    /// What is computed for `roots`, and what that leaves of the values that are `replaced`.
+    fn work(
+        self,
+        cells: &Cells<'_>,
+        mut roots: Vec<Tensor>,
+        replaced: Option<(&[&Tensor], &[&Param])>,
+    ) -> Result<Work> {
+        let Gradients { params: _, loss, found } = self;
         let collected = cells.collected();
         roots.extend(collected.iter().map(|(_, value)| value.clone()));
         roots.push(loss.clone());
@@ -127,23 +168,15 @@ impl Gradients {
         let mut ours: Vec<&Tensor> = roots.iter().collect();
         ours.push(&loss);
         found.iter().chain(&collected).for_each(|(_, x)| ours.push(x));
-        // A thread that takes up other work meanwhile must hold no lock, for that work may want it.
-        let overwrites = NATIVE && !moved.is_empty() && !is_pooled();
-        let mut replaced = Vec::new();
-        if overwrites {
+        let mut old = Vec::new();
+        if NATIVE && let Some((kept, moved)) = replaced {
             let moved: Vec<&Param> = moved.iter().copied().chain(collected.iter().map(|(param, _)| param)).collect();
-            replaced = cells.handles(&moved);
-            replaced.extend(kept);
+            old = cells.handles(&moved);
+            old.extend(kept);
         }
-        let Below { held, dying } = Below::new(&roots, &ours, &replaced);
-        drop(found);
+        let Below { held, dying } = Below::new(&roots, &ours, &old);
         roots.extend(held);
-        let cells = overwrites.then_some(cells);
-        realize_last(roots.clone(), &dying)?;
-        let mut cells = cells.unwrap_or_else(|| params.cells());
-        collected.iter().for_each(|(param, value)| cells.put(param, value));
-        roots.iter().for_each(Tensor::release);
-        Ok(cells)
+        Ok(Work { roots, collected, dying })
     }
 
     /// The gradients of `members`, one after another in one flat tensor.

@@ -79,6 +79,31 @@ fn a_step_overwrites_weights_and_states() {
 }
 
 #[test]
+fn explaining_and_measuring_a_step_moves_nothing() {
+    for device in own_gpu().into_iter().chain([Cpu::beside()]) {
+        let train = |explained: bool| {
+            let params = Params::new(&device, 7);
+            let model = Wide::new(&params);
+            let mut adam = AdamW::new(&params, 0.01);
+            for _ in 0..3 {
+                if explained {
+                    let before = bits(&params);
+                    let loss = model.loss(&Pass::train(&params), &[0, 2, 1, 1]);
+                    let step = adam.explain(loss.backward(&params)).unwrap();
+                    assert_eq!(step.plan().overwritten.len(), 3, "{device}: weights and two states\n{}", step.plan());
+                    assert_eq!(step.measure().unwrap().kernels().len(), step.kernels(), "{device}");
+                    assert!(bits(&params) == before, "{device}: measuring moved weights");
+                }
+                let loss = model.loss(&Pass::train(&params), &[0, 2, 1, 1]);
+                adam.step(loss.backward(&params)).unwrap();
+            }
+            bits(&params)
+        };
+        assert!(train(false) == train(true), "{device}: explaining changed the weights");
+    }
+}
+
+#[test]
 fn who_holds_old_weights_keeps_them() {
     for device in devices() {
         for average in [false, true] {

@@ -1,5 +1,5 @@
-//! Training steps whose work is counted: dispatches and submissions of a step, and that a steady
-//! step makes nothing new. The networks are those of the benchmark.
+//! Training steps whose work is counted: dispatches and submissions of a step, that a steady
+//! step makes nothing new, and that it holds the memory that was predicted. The networks are those of the benchmark.
 
 use wgrad::device::gpu::Gpu;
 use wgrad::optim::{Adam, AdamW, Optimizer, Rule};
@@ -37,6 +37,7 @@ fn counted<R: Rule>(
     for _ in 0..4 {
         step().item::<f32>().unwrap();
     }
+    device.reset_peak_memory();
     let before = (gpu.counts(), device.memory_use(), device.plans_made());
     const STEPS: u64 = 4;
     let losses: Vec<f32> = (0..STEPS).map(|_| step().item().unwrap()).collect();
@@ -49,6 +50,12 @@ fn counted<R: Rule>(
     assert_eq!(after.2, before.2, "a steady step makes no plan, so no pipeline");
     assert_eq!(after.1.allocations, before.1.allocations, "a steady step asks the driver for no memory");
     assert_eq!(after.1.live_bytes, before.1.live_bytes, "a steady step leaves nothing behind");
+
+    let loss = model(&x, &Pass::train(&params)).cross_entropy(&y);
+    let predicted = optimizer.explain(loss.backward(&params)).unwrap().peak_bytes();
+    let held = after.1.peak_bytes - before.1.live_bytes;
+    let ratio = held as f64 / predicted as f64;
+    assert!((0.95..1.05).contains(&ratio), "{held} bytes held, {predicted} predicted: {ratio:.3}");
 }
 
 fn rows(d: &Device) -> [Tensor; 2] {

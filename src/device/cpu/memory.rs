@@ -58,6 +58,12 @@ impl Pool {
         self.lock().usage
     }
 
+    /// Forgets what was held at once before.
+    pub fn reset_peak(&self) {
+        let usage = &mut self.lock().usage;
+        usage.peak = usage.live;
+    }
+
     /// Frees the buffers that wait.
     pub fn trim(&self) {
         let free = {

@@ -215,6 +215,11 @@ impl Cpu {
         self.pool.usage()
     }
 
+    /// Forgets what was held at once before.
+    pub fn reset_peak_memory(&self) {
+        self.pool.reset_peak();
+    }
+
     /// Frees the memory that waits for the next run.
     pub fn trim(&self) {
         self.pool.trim();

@@ -2,7 +2,7 @@
 //!
 //! A buffer goes back to the pool when its last handle is dropped, even while the GPU still works
 //! on it: whoever gets it next submits later, and a queue runs in order. Sizes are rounded up to
-//! classes, at most an eighth larger. Knows nothing of what the bytes mean.
+//! classes, at most an eighth larger, and large ones at most a 32nd. Knows nothing of what the bytes mean.
 
 use std::any::Any;
 use std::ops::Range;
@@ -21,6 +21,8 @@ const USAGES: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
 /// Bytes of the smallest class.
 const CLASS_BYTES_MIN: u64 = 256;
+/// From here on classes are closer together.
+const LARGE_BYTES: u64 = 1 << 20;
 /// Most bytes that are in use or pooled, in peaks of what was in use at once.
 const HELD_PEAKS: u64 = 2;
 /// Bytes that are uploaded in one piece, so that staging memory stays bounded.
@@ -100,7 +102,9 @@ impl State {
 /// `bytes` rounded up to the size buffers are made in.
 fn class_of(bytes: u64) -> u64 {
     let bytes = bytes.max(CLASS_BYTES_MIN);
-    let step = (1 << bytes.ilog2()) / 8;
+    // A plan's large buffers are most of what it needs: they make its peak, which it predicts.
+    let parts = if bytes < LARGE_BYTES { 8 } else { 32 };
+    let step = (1 << bytes.ilog2()) / parts;
     bytes.checked_next_multiple_of(step).unwrap_or(bytes)
 }
 
@@ -220,6 +224,12 @@ impl Gpu {
     /// How much memory is in use.
     pub fn memory_use(&self) -> MemoryUse {
         lock(&self.pool.0).used
+    }
+
+    /// Forgets what was held at once before.
+    pub fn reset_peak_memory(&self) {
+        let used = &mut lock(&self.pool.0).used;
+        used.peak_bytes = used.live_bytes;
     }
 
     /// The most bytes tensors and plans may hold at once, if there is a limit.
