@@ -240,12 +240,12 @@ impl<R: Rule> Optimizer<R> {
     ///
     /// ```
     /// # use wgrad::prelude::*;
-    /// # use wgrad::optim::AdamW;
+    /// # use wgrad::{nn::{Linear, Module}, optim::AdamW};
     /// let params = Params::new(&Device::cpu(), 42);
     /// let layer = Linear::new(&params.at("layer"), 64, 32);
     /// let mut optimizer = AdamW::new(&params, 1e-3);
     /// let x = Tensor::ones([8, 64], params.device());
-    /// let loss = layer.forward(&x, &Pass::train(&params)).square().mean(..);
+    /// let loss = layer.forward(&x, &Pass::train(&params)).cross_entropy(&Tensor::zeros([8], params.device()).cast(DType::I32));
     /// let step = optimizer.explain(loss.backward(&params))?;
     /// println!("{} kernels, {} bytes at the peak", step.kernels(), step.peak_bytes());
     /// # Ok::<(), wgrad::Error>(())
