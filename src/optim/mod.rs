@@ -236,7 +236,8 @@ impl<R: Rule> Optimizer<R> {
     /// What [`Optimizer::step`] would run, of which nothing is computed: no weight moves, and the pass
     /// that these gradients are of is over.
     ///
-    /// While the explanation is held, steps write no weight over its old value.
+    /// Measured, it runs beside the weights and leaves them as they are. While it is held, steps write no
+    /// weight over its old value.
     ///
     /// ```
     /// # use wgrad::prelude::*;
@@ -244,8 +245,8 @@ impl<R: Rule> Optimizer<R> {
     /// let params = Params::new(&Device::cpu(), 42);
     /// let layer = Linear::new(&params.at("layer"), 64, 32);
     /// let mut optimizer = AdamW::new(&params, 1e-3);
-    /// let x = Tensor::ones([8, 64], params.device());
-    /// let loss = layer.forward(&x, &Pass::train(&params)).cross_entropy(&Tensor::zeros([8], params.device()).cast(DType::I32));
+    /// let (x, y) = (Tensor::ones([8, 64], params.device()), Tensor::from_vec(vec![3i32; 8], [8], params.device()));
+    /// let loss = layer.forward(&x, &Pass::train(&params)).cross_entropy(&y);
     /// let step = optimizer.explain(loss.backward(&params))?;
     /// println!("{} kernels, {} bytes at the peak", step.kernels(), step.peak_bytes());
     /// # Ok::<(), wgrad::Error>(())
