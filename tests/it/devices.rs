@@ -70,6 +70,20 @@ pub fn own_gpu() -> Option<Device> {
     open()
 }
 
+/// As [`gpu`], but every shader has the driver's checks of bounds and loops.
+#[cfg(feature = "gpu")]
+pub fn checked_gpu() -> Option<Device> {
+    static GPU: std::sync::OnceLock<Option<Device>> = std::sync::OnceLock::new();
+    let checked = || open().inspect(|gpu| wgrad::device::gpu::Gpu::of(gpu).expect("a GPU").set_checked(true));
+    GPU.get_or_init(checked).clone()
+}
+
+/// There is none without the feature.
+#[cfg(not(feature = "gpu"))]
+pub fn checked_gpu() -> Option<Device> {
+    None
+}
+
 /// As [`own_gpu`], asked for its matrix units.
 #[cfg(feature = "gpu")]
 pub fn own_gpu_with_units() -> Option<Device> {

@@ -10,7 +10,7 @@ use wgrad::compile::wgsl::{emit, product_of};
 use wgrad::prelude::*;
 
 use crate::compare::{Case, How, agree};
-use crate::devices::{gpu, plain_cpu};
+use crate::devices::{checked_gpu, gpu, plain_cpu};
 use crate::support::random as uniform;
 use crate::wgsl::limits;
 
@@ -57,10 +57,12 @@ fn can(_: &Device, _: &Tiles) -> bool {
     false
 }
 
-/// Plans within `limits` agree with the oracle, on the CPU and on a GPU that can run them.
+/// Plans within `limits` agree with the oracle, on the CPU and on a GPU that can run them, with the
+/// driver's checks and without.
 #[track_caller]
 fn agree_within(what: &str, limits: &Limits, build: &dyn Fn(&Device) -> Case) {
-    for device in [Some(plain_cpu()), gpu().filter(|gpu| can(gpu, &limits.tiles))].into_iter().flatten() {
+    let gpus = [gpu(), checked_gpu()].into_iter().flatten().filter(|gpu| can(gpu, &limits.tiles));
+    for device in gpus.chain([plain_cpu()]) {
         let _ = agree(what, &How::Foreign(device, limits.clone().into()), build);
     }
 }
