@@ -109,25 +109,31 @@ fn gathered(s: mat4x4<f32>, n: u32, j: u32, c: u32, local: vec3<u32>, lane: u32)
     return sum;
 }
 
-// What the mask adds to the score of query `i` and key `j`, and 1 or 0: whether the query sees the key.
-fn seen(o: u32, i: u32, j: u32) -> vec2<f32> {
-    if (i >= QUERIES || j >= KEYS || (CAUSAL && j > i)) { return vec2<f32>(); }
-    if (!MASKED) { return vec2<f32>(0.0, 1.0); }
-    let bits = mask[o / HEADS * MASK_BATCH + o % HEADS * MASK_HEAD + i * MASK_QUERY + j * MASK_KEY];
-    if (bits == 0xff800000u) { return vec2<f32>(); }
-    return vec2<f32>(bitcast<f32>(bits), 1.0);
+// The mask's bits for four queries below each other, one a row, and four keys that lie 8 apart. Past an edge they
+// are those of the edge. In a loop that hands its rows on: what loads has most of what a driver compiles.
+struct Bits { a: vec4<u32>, b: vec4<u32>, c: vec4<u32>, d: vec4<u32> }
+
+fn masks(o: u32, i: u32, j: u32) -> Bits {
+    var bits = Bits();
+    if (MASKED) {
+        let keys = min(vec4<u32>(j, j + 8u, j + 16u, j + 24u), vec4<u32>(KEYS - 1u)) * MASK_KEY;
+        for (var r = i; r < i + 4u + zero(); r++) {
+            let p = keys + o / HEADS * MASK_BATCH + o % HEADS * MASK_HEAD + min(r, QUERIES - 1u) * MASK_QUERY;
+            bits = Bits(bits.b, bits.c, bits.d, vec4<u32>(mask[p.x], mask[p.y], mask[p.z], mask[p.w]));
+        }
+    }
+    return bits;
 }
 
 // Scores of a query with four keys, which of them it sees, and the greatest that it does.
 struct Row { score: vec4<f32>, sees: vec4<bool>, most: f32 }
 
-fn row_of(s: vec4<f32>, o: u32, i: u32, j: u32) -> Row {
-    let k0 = seen(o, i, j);
-    let k1 = seen(o, i, j + 8u);
-    let k2 = seen(o, i, j + 16u);
-    let k3 = seen(o, i, j + 24u);
-    let score = s * SCALE + vec4<f32>(k0.x, k1.x, k2.x, k3.x);
-    let sees = vec4<f32>(k0.y, k1.y, k2.y, k3.y) > vec4<f32>();
+// Without a branch: SwiftShader's compiler takes minutes for a few of those in here.
+fn row_of(s: vec4<f32>, bits: vec4<u32>, i: u32, j: u32) -> Row {
+    let end = select(0u, select(KEYS, min(KEYS, i + 1u), CAUSAL), i < QUERIES);
+    let keys = vec4<u32>(j, j + 8u, j + 16u, j + 24u);
+    let sees = (keys < vec4<u32>(end)) & (bits != vec4<u32>(0xff800000u));
+    let score = s * SCALE + bitcast<vec4<f32>>(select(vec4<u32>(), bits, sees));
     let known = select(vec4<f32>(LEAST), score, sees);
     return Row(score, sees, max(max(known.x, known.y), max(known.z, known.w)));
 }
@@ -172,10 +178,11 @@ fn main(
     var y3 = mat4x4<f32>();
     for (var j = 0u; j < end + zero(); j += 32u) {
         let s = scores(o, first, n, j, local, lane);
-        let r0 = row_of(s[0], o, i, j + local.x);
-        let r1 = row_of(s[1], o, i + 1u, j + local.x);
-        let r2 = row_of(s[2], o, i + 2u, j + local.x);
-        let r3 = row_of(s[3], o, i + 3u, j + local.x);
+        let bits = masks(o, i, j + local.x);
+        let r0 = row_of(s[0], bits.a, i, j + local.x);
+        let r1 = row_of(s[1], bits.b, i + 1u, j + local.x);
+        let r2 = row_of(s[2], bits.c, i + 2u, j + local.x);
+        let r3 = row_of(s[3], bits.d, i + 3u, j + local.x);
         var most = max(greatest, vec4<f32>(r0.most, r1.most, r2.most, r3.most));
         parts[lane] = most;
         workgroupBarrier();

@@ -112,30 +112,56 @@ fn gathered(s: mat4x4<f32>, at: Place, c: u32, end: u32) -> mat4x4<f32> {
     return sum;
 }
 
-// The weight that the score `s` of own row `i` and other row `j` came to, and what flows to the score when `d`
-// flows to the weight.
-fn weighed(s: f32, d: f32, head: u32, i: u32, j: u32) -> vec2<f32> {
-    let query = select(i, j, BY_KEYS);
-    let key = select(j, i, BY_KEYS);
-    if (query >= QUERIES || key >= KEYS || (CAUSAL && key > query)) { return vec2<f32>(); }
-    var score = s * SCALE;
+// The mask's bits for four own rows below each other, one a row, and four others that lie 8 apart, as in
+// `attention.wgsl`.
+struct Bits { a: vec4<u32>, b: vec4<u32>, c: vec4<u32>, d: vec4<u32> }
+
+fn masks(at: Place, i: u32, j: u32) -> Bits {
+    var bits = Bits();
     if (MASKED) {
-        let bits = mask[head / HEADS * MASK_BATCH + head % HEADS * MASK_HEAD + query * MASK_QUERY + key * MASK_KEY];
-        if (bits == 0xff800000u) { return vec2<f32>(); }
-        score += bitcast<f32>(bits);
+        let first = at.head / HEADS * MASK_BATCH + at.head % HEADS * MASK_HEAD;
+        let others = min(vec4<u32>(j, j + 8u, j + 16u, j + 24u), vec4<u32>(OTHERS - 1u));
+        for (var r = i; r < i + 4u + zero(); r++) {
+            let row = min(r, ROWS - 1u);
+            let p = first + others * select(MASK_KEY, MASK_QUERY, BY_KEYS) + row * select(MASK_QUERY, MASK_KEY, BY_KEYS);
+            bits = Bits(bits.b, bits.c, bits.d, vec4<u32>(mask[p.x], mask[p.y], mask[p.z], mask[p.w]));
+        }
     }
-    let p = head * QUERIES + query;
-    let weight = exp(score - norms[2u * p] - norms[2u * p + 1u]);
-    return vec2<f32>(weight, weight * (d - deltas[p]) * SCALE);
+    return bits;
 }
 
-// The same of four other rows: two columns.
-fn four_weighed(s: vec4<f32>, d: vec4<f32>, head: u32, i: u32, j: u32) -> mat2x4<f32> {
-    let w0 = weighed(s.x, d.x, head, i, j);
-    let w1 = weighed(s.y, d.y, head, i, j + 8u);
-    let w2 = weighed(s.z, d.z, head, i, j + 16u);
-    let w3 = weighed(s.w, d.w, head, i, j + 24u);
-    return mat2x4<f32>(vec4<f32>(w0.x, w1.x, w2.x, w3.x), vec4<f32>(w0.y, w1.y, w2.y, w3.y));
+// What is known of the four queries among four own rows and four others.
+struct Norms { most: vec4<f32>, sum: vec4<f32>, delta: vec4<f32> }
+
+fn norms_of(at: Place, i: u32, j: u32) -> Norms {
+    var n = Norms();
+    for (var r = 0u; r < 4u + zero(); r++) {
+        let p = at.head * QUERIES + min(select(i + r, j + 8u * r, BY_KEYS), QUERIES - 1u);
+        n = Norms(
+            vec4<f32>(n.most.yzw, norms[2u * p]),
+            vec4<f32>(n.sum.yzw, norms[2u * p + 1u]),
+            vec4<f32>(n.delta.yzw, deltas[p]),
+        );
+    }
+    return n;
+}
+
+// The norms as own row `r` needs them: each of the four others is a query, or this row is.
+fn norms_at(n: Norms, r: u32) -> Norms {
+    if (BY_KEYS) { return n; }
+    return Norms(vec4<f32>(n.most[r]), vec4<f32>(n.sum[r]), vec4<f32>(n.delta[r]));
+}
+
+// The weights that the scores `s` of own row `i` and four others came to, and what flows to the scores when `d`
+// flows to the weights: two columns. Without a branch, as in `attention.wgsl`.
+fn weighed(s: vec4<f32>, d: vec4<f32>, bits: vec4<u32>, n: Norms, i: u32, j: u32) -> mat2x4<f32> {
+    let others = vec4<u32>(j, j + 8u, j + 16u, j + 24u);
+    var sees = (others < vec4<u32>(select(0u, OTHERS, i < ROWS))) & (bits != vec4<u32>(0xff800000u));
+    if (CAUSAL) { sees = sees & select(others <= vec4<u32>(i), others >= vec4<u32>(i), BY_KEYS); }
+    let score = s * SCALE + bitcast<vec4<f32>>(select(vec4<u32>(), bits, sees));
+    let weights = exp(score - n.most - n.sum);
+    let flow = weights * (d - n.delta) * SCALE;
+    return mat2x4<f32>(select(vec4<f32>(), weights, sees), select(vec4<f32>(), flow, sees));
 }
 
 fn share(at: Place, w0: vec4<f32>, w1: vec4<f32>, w2: vec4<f32>, w3: vec4<f32>) {
@@ -199,10 +225,12 @@ fn main(
             let s = products(at, 0u, E);
             let d = products(at, E, E + F);
             let i = first + local.y * 4u;
-            let w0 = four_weighed(s[0], d[0], at.head, i, j + local.x);
-            let w1 = four_weighed(s[1], d[1], at.head, i + 1u, j + local.x);
-            let w2 = four_weighed(s[2], d[2], at.head, i + 2u, j + local.x);
-            let w3 = four_weighed(s[3], d[3], at.head, i + 3u, j + local.x);
+            let bits = masks(at, i, j + local.x);
+            let n = norms_of(at, i, j + local.x);
+            let w0 = weighed(s[0], d[0], bits.a, norms_at(n, 0u), i, j + local.x);
+            let w1 = weighed(s[1], d[1], bits.b, norms_at(n, 1u), i + 1u, j + local.x);
+            let w2 = weighed(s[2], d[2], bits.c, norms_at(n, 2u), i + 2u, j + local.x);
+            let w3 = weighed(s[3], d[3], bits.d, norms_at(n, 3u), i + 3u, j + local.x);
             if (BY_KEYS) {
                 share(at, w0[0], w1[0], w2[0], w3[0]);
                 f0 = gathered(f0, at, E, E + F);
