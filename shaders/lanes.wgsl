@@ -87,11 +87,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         }
     }
     if (SUM_ROWS && tile % across == 0u) {
-        let all_a = gathered(rows_a); let all_b = gathered(rows_b);
-        let all_c = gathered(rows_c); let all_d = gathered(rows_d);
-        if (local.x == 0u) {
-            store_rows(i, all_a); store_rows(i + 1u, all_b);
-            store_rows(i + 2u, all_c); store_rows(i + 3u, all_d);
+        for (var r = 0u; r < 4u + zero(); r++) {
+            let all = gathered(rows_a);
+            rows_a = rows_b; rows_b = rows_c; rows_c = rows_d;
+            if (local.x == 0u) { store_rows(i + r, all); }
         }
     }
     if (SUM_COLUMNS && i == 0u) {

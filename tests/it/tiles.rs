@@ -271,3 +271,23 @@ fn the_largest_tile_that_keeps_a_device_busy_is_taken() {
     };
     assert_eq!([100, 800, 1500].map(tile), [32, 64, 128]);
 }
+
+/// Weights lie in slabs, which need not end with a whole four: what lies behind the last is never loaded with it.
+#[test]
+fn gpu_slabs_of_odd_sizes_are_loaded_in_fours() {
+    let build = |device: &Device| {
+        let slab = uniform(&[37 * 44 + 3]).to_device(device).tracked();
+        let x = uniform(&[19, 37]).to_device(device).tracked();
+        let w = slab.slice(..37 * 44).reshape([37, 44]);
+        let bias = slab.slice(37 * 44 - 41..);
+        Case::new(vec![x.matmul(&w) + bias.clone(), w.sum(0), bias * 2.0], vec![slab, x])
+    };
+    let roots = build(&plain_cpu()).roots;
+    let plan = compile(&Graph::flatten(&roots[..1]).0, &with(Tiles::PORTABLE));
+    let text = emit(&plan.steps[0].kernel, &with(Tiles::PORTABLE)).text;
+    let loader = text.split("fn rhs_four").nth(1).and_then(|rest| rest.split("\n}").next());
+    assert!(loader.is_some_and(|loader| loader.contains("quad")), "{text}");
+    for device in [gpu(), checked_gpu()].into_iter().flatten() {
+        let _ = agree("an odd slab", &How::Foreign(device, with(Tiles::PORTABLE).into()), &build);
+    }
+}

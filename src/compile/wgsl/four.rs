@@ -276,8 +276,8 @@ impl<'k> Writer<'k> {
         let mut room = limits.buffers_max.saturating_sub(bindings(&self.kernel, limits));
         let view = |(k, buffer): (usize, &Buffer)| {
             let bytes = (buffer.numel as u64).saturating_mul(4);
-            let whole = buffer.numel.is_multiple_of(4) && buffer.dtype.bytes() == 4;
-            if !wide[k] || !whole || bytes > limits.binding_bytes_max {
+            // A group is whole and begins at a multiple of four: none reaches into a rest behind the last one.
+            if !wide[k] || buffer.dtype.bytes() != 4 || bytes > limits.binding_bytes_max {
                 return View::Single;
             }
             match single[k] {
