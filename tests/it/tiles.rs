@@ -291,3 +291,18 @@ fn gpu_slabs_of_odd_sizes_are_loaded_in_fours() {
         let _ = agree("an odd slab", &How::Foreign(device, with(Tiles::PORTABLE).into()), &build);
     }
 }
+
+/// Rows of 9 are stored one by one, though their sums beside them, in the same buffer, come in fours.
+#[test]
+fn gpu_products_and_sums_share_a_buffer() {
+    let build = |device: &Device| {
+        let (x, dy) = (uniform(&[21, 9]).to_device(device), uniform(&[21, 8]).to_device(device));
+        let parts = [dy.t().matmul(&x).reshape([72]), dy.sum(0)];
+        Case::new(vec![Tensor::cat(&parts, 0)], vec![x, dy])
+    };
+    let plan = compile(&Graph::flatten(&build(&plain_cpu()).roots).0, &with(Tiles::PORTABLE));
+    assert_eq!(plan.steps.len(), 1, "{plan}");
+    for tile in usual_tiles() {
+        agree_within(&format!("{tile:?}"), &with(Tiles::PORTABLE.only(tile)), &build);
+    }
+}

@@ -180,7 +180,10 @@ impl<'k> Writer<'k> {
         for s in &d.stores {
             match &columns {
                 Some(lanes) if stores_in_fours => self.store(s, lanes, J, &mut stores),
-                _ => stores.push(Store { value: first(s.value), ..s.clone() }),
+                _ => {
+                    self.stores.push((s.buffer, false));
+                    stores.push(Store { value: first(s.value), ..s.clone() });
+                }
             }
         }
         let (lhs, rhs) = (first(d.lhs), first(d.rhs));
