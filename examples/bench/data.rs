@@ -8,11 +8,22 @@ fn hash(i: u32, seed: u32) -> u32 {
     (w >> 22) ^ w
 }
 
+/// A number from `-scale` to `scale`.
+fn number(i: u32, seed: u32, scale: f32) -> f32 {
+    ((hash(i, seed) >> 8) as f32 / 8_388_608.0 - 1.0) * scale
+}
+
 /// Numbers from `-scale` to `scale`.
 pub fn uniform(dims: &[usize], seed: u32, scale: f32, device: &Device) -> Tensor {
     let n = dims.iter().product::<usize>() as u32;
-    let number = |i| ((hash(i, seed) >> 8) as f32 / 8_388_608.0 - 1.0) * scale;
-    Tensor::from_vec((0..n).map(number).collect::<Vec<f32>>(), dims, device)
+    Tensor::from_vec((0..n).map(|i| number(i, seed, scale)).collect::<Vec<f32>>(), dims, device)
+}
+
+/// The transpose of `uniform(&[rows, columns], ..)`.
+pub fn transposed([rows, columns]: [usize; 2], seed: u32, scale: f32, device: &Device) -> Tensor {
+    let (down, across) = (0..rows as u32, columns as u32);
+    let column = |j| down.clone().map(move |i| number(i * across + j, seed, scale));
+    Tensor::from_vec((0..across).flat_map(column).collect::<Vec<f32>>(), [columns, rows], device)
 }
 
 /// Whole numbers below `most`.

@@ -3,7 +3,7 @@
 use wgrad::nn::{Conv2d, Embedding, LayerNorm, Linear};
 use wgrad::prelude::*;
 
-use super::data::uniform;
+use super::data::{transposed, uniform};
 
 const SIZE: usize = 128;
 const HEADS: usize = 4;
@@ -25,7 +25,7 @@ fn fill(params: &Params, mut seed: u32, paths: &[String]) -> wgrad::Result<()> {
         let scale = 1.0 / (fan_in as f32).sqrt();
         let value = match dims[..] {
             [outputs, inputs] if !path.ends_with("embedding.weight") => {
-                uniform(&[inputs, outputs], seed, scale, device).transpose(0, 1)
+                transposed([inputs, outputs], seed, scale, device)
             }
             _ => uniform(&dims, seed, scale, device),
         };
