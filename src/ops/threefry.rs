@@ -10,6 +10,8 @@ pub(crate) const ROTATIONS: [[u32; 4]; 2] = [[13, 15, 26, 6], [17, 29, 16, 24]];
 pub(crate) const PARITY: u32 = 0x1BD1_1BDA;
 
 /// The block of `counter` under `key`.
+// Into loops over many counters, which then run in vectors; a page has no bytes for copies.
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub fn threefry2x32(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
     let schedule = [key[0], key[1], PARITY ^ key[0] ^ key[1]];
     let [mut x, mut z] = counter;

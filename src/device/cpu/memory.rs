@@ -141,10 +141,7 @@ impl Shelves {
 
 /// `n` zero words, unless there is no memory for them.
 fn zeros(n: usize) -> Option<Vec<u32>> {
-    let mut words = Vec::new();
-    words.try_reserve_exact(n).ok()?;
-    words.resize(n, 0);
-    Some(words)
+    bytemuck::allocation::try_zeroed_slice_box(n).ok().map(Vec::from)
 }
 
 /// A little more than `words`, so that similar sizes share buffers.
