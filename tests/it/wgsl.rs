@@ -251,6 +251,9 @@ fn reductions_and_rows() {
             judge_graph(&format!("scans of {dtype} {n}"), &[x.cumsum(-1), x.cumprod(0), x.cummax(-1).0]);
         }
     }
+    // Its rows are loaded in fours, and kept.
+    let kept = data(DType::I32, &[7]).index_select(0, &data(DType::I32, &[20]));
+    judge_graph("argmax beside what it goes along", &[kept.clone(), kept.argmax(0)]);
     let x = float(&[6, 1000]);
     let many: Vec<Tensor> = (0..40).map(|k| (&x + f64::from(k)).sin().sum(-1)).collect();
     judge_graph("many reductions of the same rows", &[Tensor::stack(&many, 0).sum(0)]);
