@@ -55,6 +55,7 @@ mod params;
 mod parquet;
 mod passes;
 mod random_graphs;
+mod random_steps;
 mod recompute;
 mod scalars;
 #[cfg(feature = "gpu")]
