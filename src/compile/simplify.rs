@@ -5,6 +5,7 @@
 //! -0, and the result's bits on ordinary numbers, but for sums that a shape or a device has cut in parts.
 
 mod contraction;
+mod direct;
 mod lines;
 
 use std::sync::Arc;

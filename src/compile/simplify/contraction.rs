@@ -29,6 +29,9 @@ impl Pass<'_> {
 
     /// A convolution of a 32-bit dtype, in whatever form suits the device.
     pub(super) fn convolution(&mut self, node: Node, spec: &ConvSpec) -> Id {
+        if let Some(sum) = self.convolution_written_out(&node, spec) {
+            return sum;
+        }
         if self.limits.target != Target::Gpu {
             return self.intern(node);
         }
@@ -49,7 +52,7 @@ impl Pass<'_> {
         });
         let shape = Shape::new(&[b, m, n, k]).ok()?;
         let products = self.derived(node, Op::Scalar(Scalar::Mul), &[left?, right?], shape, node.dtype);
-        self.sum(node, products, 3)
+        self.sum(node, products, node.shape.dims(), 3)
     }
 
     /// Whether the last two axes of an operand are those of its memory exchanged.
@@ -78,37 +81,35 @@ impl Pass<'_> {
         let shape = Shape::new(&[b * parts, m, n]).ok()?;
         let product = self.intern(Node { src: smallvec![lhs, rhs], shape, ..node.clone() });
         let product = self.seen(node, Op::Reshape, product, &[b, parts, m, n])?;
-        self.sum(node, product, 1)
+        self.sum(node, product, node.shape.dims(), 1)
     }
 
-    /// A convolution as the sum of those of parts of its channels, which are groups.
+    /// A convolution as the sum of those of parts of its channels, which are more groups.
     fn convolution_in_parts(&mut self, node: &Node, spec: &ConvSpec) -> Option<Id> {
         let weight = self.out.node(node.src[1]).shape;
-        let (&[m, channels, ref taps @ ..], &[batch, _, ref out @ ..]) = (weight.dims(), node.shape.dims()) else {
+        let (&[rows, channels, ref taps @ ..], &[batch, _, ref out @ ..]) = (weight.dims(), node.shape.dims()) else {
             return None;
         };
-        if spec.groups != 1 {
-            return None;
-        }
+        let (groups, m) = (spec.groups, rows / spec.groups);
         let n = out.iter().product::<usize>() * batch;
-        let parts = self.parts([1, m, n, weight.numel() / m.max(1)], channels)?;
+        let parts = self.parts([groups, m, n, weight.numel() / rows.max(1)], channels)?;
         let step = channels / parts;
-        let mut dims = [&[m, parts, step], taps].concat();
+        let mut dims = [&[groups, m, parts, step], taps].concat();
         let cut = self.seen(node, Op::Reshape, node.src[1], &dims)?;
-        dims.swap(0, 1);
-        let cut = self.seen(node, Op::Permute(exchanged(0, dims.len())), cut, &dims)?;
-        let weight = self.seen(node, Op::Reshape, cut, &[&[parts * m, step], taps].concat())?;
-        let op = Op::Conv(Arc::new(ConvSpec { groups: parts, ..spec.clone() }));
-        let shape = Shape::new(&[&[batch, parts * m], out].concat()).ok()?;
+        dims.swap(1, 2);
+        let cut = self.seen(node, Op::Permute(exchanged(1, dims.len())), cut, &dims)?;
+        let weight = self.seen(node, Op::Reshape, cut, &[&[rows * parts, step], taps].concat())?;
+        let op = Op::Conv(Arc::new(ConvSpec { groups: groups * parts, ..spec.clone() }));
+        let shape = Shape::new(&[&[batch, rows * parts], out].concat()).ok()?;
         let y = self.intern(Node { op, src: smallvec![node.src[0], weight], shape, ..node.clone() });
-        let y = self.seen(node, Op::Reshape, y, &[&[batch, parts, m], out].concat())?;
-        self.sum(node, y, 1)
+        let y = self.seen(node, Op::Reshape, y, &[&[batch, groups, parts, m], out].concat())?;
+        let y = self.sum(node, y, &[&[batch, groups, m], out].concat(), 2)?;
+        self.seen(node, Op::Reshape, y, node.shape.dims())
     }
 
-    /// The sum over axis `axis` of `x`.
-    fn sum(&mut self, like: &Node, x: Id, axis: usize) -> Option<Id> {
-        let sum = Op::Reduce(Reduction::Sum, AxisSet::one(axis));
-        Some(self.derived(like, sum, &[x], like.shape, like.dtype))
+    /// The sum over axis `axis` of `x`: `dims`.
+    fn sum(&mut self, like: &Node, x: Id, dims: &[usize], axis: usize) -> Option<Id> {
+        self.seen(like, Op::Reduce(Reduction::Sum, AxisSet::one(axis)), x, dims)
     }
 
     /// `op`, which has one operand and keeps the dtype, of `x`: `dims`.
