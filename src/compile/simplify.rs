@@ -411,7 +411,7 @@ impl Pass<'_> {
         if dtype != dtype.compute() {
             return self.in_compute_dtype(node, |pass, node| pass.make(node));
         }
-        match split(&shape, set) {
+        match split(&shape, set, self.limits) {
             None => self.intern(node),
             Some((axis, pieces)) => {
                 // Pads the axis to whole pieces, reduces inside the pieces, then across them.
@@ -506,20 +506,23 @@ impl Pass<'_> {
 }
 
 /// Whether a reduction is cut in two, and where: few results over many elements would leave most
-/// of a device idle. Depends on the shape alone, so that bits do not depend on the device.
-fn split(shape: &Shape, set: AxisSet) -> Option<(usize, usize)> {
+/// of a device idle.
+fn split(shape: &Shape, set: AxisSet, limits: &Limits) -> Option<(usize, usize)> {
     let inner: usize = set.iter().map(|axis| shape.dims()[axis]).product();
-    let outer = shape.numel() / inner;
+    let outer = (shape.numel() / inner.max(1)).max(1);
     let axis = set.iter().max_by_key(|&axis| shape.dims()[axis])?;
     let n = shape.dims()[axis];
     // A row is shared by a whole workgroup; a column belongs to one invocation.
     let rows = set.iter().last() == Some(shape.rank() - 1);
-    let wanted = if rows { 64 } else { 4096 };
-    let long = if rows { 8192 } else { 256 };
-    if outer >= wanted || n < long {
+    let (few, long) = if rows { (64, 8192) } else { (4096, 256) };
+    // A real GPU hides its memory's latency behind many more.
+    let wanted = few * limits.tiles.busy().div_ceil(8);
+    // Rows of one axis stay whole where there are a few: most often more than a sum is made of them.
+    let enough = if inner < 2 * long || (rows && inner == n) { few } else { wanted / 2 };
+    if outer >= enough || inner < long {
         return None;
     }
-    let pieces = (wanted / outer).min(n / 64).max(2);
+    let pieces = (wanted / outer).min(8 * inner / long).min(n).max(2);
     Some((axis, pieces.next_power_of_two()))
 }
 

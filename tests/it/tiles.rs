@@ -181,9 +181,56 @@ fn long_contractions_are_cut_into_parts() {
     assert_eq!(kinds(&product(&Device::cpu()).roots[0]), ["batch", "loop"]);
     // The last one puts the axes of the weight in order.
     assert_eq!(kinds(&gradient(&Device::cpu()).roots[0]), ["product", "batch", "loop", "loop"]);
+    // Each of whose groups has few rows, as has the gradient of a depthwise weight.
+    let depthwise = |device: &Device| {
+        let [x, w] = [[16, 3, 20, 20], [6, 1, 3, 3]].map(|dims| uniform(&dims).to_device(device).tracked());
+        let y = x.conv2d(&w, None, ConvOptions::default().padding([1, 1]).groups(3));
+        Case::new((&y * &y).sum(..).grad(&[&w]), vec![x, w])
+    };
+    assert_eq!(kinds(&depthwise(&Device::cpu()).roots[0]), ["loop", "batch", "loop"]);
     let limits = with(Tiles::DISCRETE);
     agree_within("a product in parts", &limits, &product);
     agree_within("a convolution in parts", &limits, &gradient);
+    agree_within("a grouped convolution in parts", &limits, &depthwise);
+}
+
+#[test]
+fn long_reductions_keep_a_large_gpu_busy() {
+    let outers = |x: &Tensor| -> Vec<usize> {
+        let plan = compile(&Graph::flatten(std::slice::from_ref(x)).0, &with(Tiles::DISCRETE));
+        let outer = |kind: &Kind| if let Kind::Loop(l) = kind { l.outer } else { 0 };
+        plan.steps.iter().map(|step| outer(&step.kernel.kind)).collect()
+    };
+    let zeros = |dims: &[usize]| Tensor::from_vec(vec![0f32; dims.iter().product()], dims, &Device::cpu());
+    assert_eq!(outers(&zeros(&[1 << 20]).sum(..)), [1024, 1]);
+    assert_eq!(outers(&zeros(&[4096, 256]).sum(0)), [32768, 256]);
+    assert_eq!(outers(&zeros(&[16, 64, 40, 40]).sum([0, 2, 3])), [1024, 64]);
+    // A row that a softmax goes along stays whole.
+    assert_eq!(outers(&zeros(&[64, 8200]).softmax(1)), [64]);
+    let build = |device: &Device| {
+        let [x, y] = [[17, 5, 33, 31], [3, 1, 3001, 7]].map(|dims| uniform(&dims).to_device(device));
+        Case::new(vec![x.sum([0, 2, 3]), x.max([0, 2]), y.mean(2), y.sum([0, 2]), y.min(..)], vec![x, y])
+    };
+    agree_within("long reductions", &with(Tiles::DISCRETE), &build);
+}
+
+#[test]
+fn few_products_are_written_out() {
+    for (w, options) in [
+        ([3, 1, 3, 3], ConvOptions::default().padding([1, 2]).groups(3)),
+        ([6, 1, 2, 3], ConvOptions::default().stride([2, 1]).padding([0, 1]).dilation([1, 2]).groups(3)),
+        ([2, 3, 3, 2], ConvOptions::default().stride([1, 2])),
+    ] {
+        let build = |device: &Device| {
+            let [x, w] = [[2, 3, 9, 8], w].map(|dims| uniform(&dims).to_device(device).tracked());
+            let y = x.conv2d(&w, None, options.clone());
+            let mut roots = (&y * &y).sum(..).grad(&[&x]);
+            roots.push(y);
+            Case::new(roots, vec![x, w])
+        };
+        assert_eq!(kinds(&build(&Device::cpu()).roots[1]), ["loop"]);
+        agree_within(&format!("{w:?} written out"), &with(Tiles::DISCRETE), &build);
+    }
 }
 
 #[test]

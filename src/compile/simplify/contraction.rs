@@ -90,9 +90,9 @@ impl Pass<'_> {
         let (&[rows, channels, ref taps @ ..], &[batch, _, ref out @ ..]) = (weight.dims(), node.shape.dims()) else {
             return None;
         };
-        let (groups, m) = (spec.groups, rows / spec.groups);
-        let n = out.iter().product::<usize>() * batch;
-        let parts = self.parts([groups, m, n, weight.numel() / rows.max(1)], channels)?;
+        let (groups, each) = (spec.groups.max(1), out.iter().product::<usize>());
+        let m = rows / groups;
+        let parts = self.parts([groups, m, each * batch, weight.numel() / rows.max(1)], channels)?;
         let step = channels / parts;
         let mut dims = [&[groups, m, parts, step], taps].concat();
         let cut = self.seen(node, Op::Reshape, node.src[1], &dims)?;
@@ -102,8 +102,8 @@ impl Pass<'_> {
         let op = Op::Conv(Arc::new(ConvSpec { groups: groups * parts, ..spec.clone() }));
         let shape = Shape::new(&[&[batch, rows * parts], out].concat()).ok()?;
         let y = self.intern(Node { op, src: smallvec![node.src[0], weight], shape, ..node.clone() });
-        let y = self.seen(node, Op::Reshape, y, &[&[batch, groups, parts, m], out].concat())?;
-        let y = self.sum(node, y, &[&[batch, groups, m], out].concat(), 2)?;
+        let y = self.seen(node, Op::Reshape, y, &[batch * groups, parts, m * each])?;
+        let y = self.sum(node, y, &[batch * groups, m * each], 1)?;
         self.seen(node, Op::Reshape, y, node.shape.dims())
     }
 

@@ -22,13 +22,16 @@ impl Pass<'_> {
     /// A convolution as the sum of its products, each of a part of the input and one weight of each
     /// output channel, where these are few.
     pub(super) fn convolution_written_out(&mut self, node: &Node, spec: &ConvSpec) -> Option<Id> {
+        if !NATIVE || self.limits.target == Target::Cpu {
+            return None;
+        }
         let (x, w) = (self.out.node(node.src[0]).shape, self.out.node(node.src[1]).shape);
         let (&[rows, channels, ref taps @ ..], &[batch, _, ref out @ ..]) = (w.dims(), node.shape.dims()) else {
             return None;
         };
-        let (groups, m) = (spec.groups, rows / spec.groups);
-        let products = w.numel() / rows;
-        if !NATIVE || self.limits.target == Target::Cpu || m >= TILED_MIN || products > PRODUCTS_MAX {
+        let (groups, m) = (spec.groups, rows / spec.groups.max(1));
+        let products = w.numel() / rows.max(1);
+        if m >= TILED_MIN || products > PRODUCTS_MAX {
             return None;
         }
         let padded = self.padded(node, x.dims(), spec)?;
