@@ -49,6 +49,15 @@ impl Device {
         }
     }
 
+    /// The most bytes of a tensor that a kernel sees in one piece.
+    pub(crate) fn piece_bytes(&self) -> u64 {
+        #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+        if let Some(gpu) = crate::device::gpu::Gpu::of(self) {
+            return gpu.limits().binding_bytes_max;
+        }
+        u64::MAX
+    }
+
     /// How many plans were compiled for the device so far: a loop that computes the same every time
     /// makes no new ones.
     pub fn plans_made(&self) -> u64 {

@@ -350,21 +350,28 @@ impl<R: Rule> Optimizer<R> {
         Ok(())
     }
 
-    /// The trained weights that are updated together, with the number of their group.
+    /// The trained weights that are updated together, with the number of their group: as many as a
+    /// kernel sees in one piece.
     fn grouped(&self) -> Result<Vec<(usize, Vec<Param>)>> {
-        let mut sorted: Vec<((usize, DType), Vec<Param>)> = Vec::new();
+        let mut sorted: Vec<((usize, DType), u64, Vec<Param>)> = Vec::new();
+        let most = self.params.device().piece_bytes();
         for param in self.params.iter().filter(Param::is_trained) {
             let value = param.value();
             value.check()?;
             let path = param.path();
             let matching = |group: &Group| crate::params::matches(&group.pattern, &path);
             let key = (self.groups.iter().position(matching).unwrap_or(self.groups.len()), value.dtype());
-            match sorted.iter_mut().find(|(known, _)| *known == key && !self.rule.by_weight()) {
-                Some((_, members)) => members.push(param),
-                None => sorted.push((key, vec![param])),
+            // Gradients and states have 32 bits.
+            let bytes = value.numel() as u64 * 4;
+            match sorted.iter_mut().rev().find(|(known, ..)| *known == key) {
+                Some((_, held, members)) if !self.rule.by_weight() && *held + bytes <= most => {
+                    *held += bytes;
+                    members.push(param);
+                }
+                _ => sorted.push((key, bytes, vec![param])),
             }
         }
-        Ok(sorted.into_iter().map(|((group, _), members)| (group, members)).collect())
+        Ok(sorted.into_iter().map(|((group, _), _, members)| (group, members)).collect())
     }
 
     fn make_units(&self) -> Result<Vec<Unit>> {

@@ -6,6 +6,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use wgrad::optim::Sgd;
 use wgrad::prelude::*;
 
 use crate::devices::{devices, own_gpu};
@@ -241,5 +242,29 @@ fn gpu_and_cpu_tensors_of_no_axes() {
         ] {
             assert!(y.realize().is_err(), "{name} of no axes on {device}");
         }
+    }
+}
+
+#[test]
+fn more_weights_than_one_binding_are_updated_in_place() {
+    let Some((device, _turn)) = large() else { return };
+    let params = Params::new(&device, 1);
+    let n = 5 << 20;
+    let each = [1.0, 2.0, 3.0].map(|k| (k, params.weight(&format!("w{k}"), [n, 3], Init::Constant(k))));
+    let bytes = 3 * 3 * n as u64 * 4;
+    assert!(bytes > 128 << 20, "{bytes}");
+    let mut sgd = Sgd::new(&params, 0.5);
+    for step in 1..3 {
+        device.reset_peak_memory();
+        let pass = Pass::train(&params);
+        let loss = each.iter().map(|(k, w)| (w.tensor(&pass) * *k).sum(..)).reduce(|a, b| a + b).unwrap();
+        sgd.step(sgd.backward(&loss)).unwrap();
+        // Gradients that are constants need no memory, weights twice would.
+        let peak = device.memory_use().peak_bytes;
+        assert!(peak < bytes * 3 / 2, "{peak} for {bytes} of weights in step {step}");
+    }
+    for (k, w) in &each {
+        let found = sample(&w.value(), &[0, n, 3 * n - 1]);
+        assert_eq!(found, [0.0; 3], "w{k}");
     }
 }
