@@ -1,15 +1,10 @@
 // 16-bit floats as bits: exact widening, and rounding to nearest even, with infinities, NaN and
 // denormals, whatever the driver does with them.
 fn f16_load(h: u32) -> f32 {
-    let sign = (h & 0x8000u) << 16u;
     let a = h & 0x7fffu;
-    if (a >= 0x7c00u) {
-        return bitcast<f32>(sign | 0x7f800000u | ((a & 0x3ffu) << 13u));
-    }
-    if (a >= 0x400u) {
-        return bitcast<f32>(sign | ((a << 13u) + 0x38000000u));
-    }
-    return bitcast<f32>(sign | bitcast<u32>(f32(a) * 5.9604645e-8));
+    let wide = (a << 13u) + select(0x38000000u, 0x70000000u, a >= 0x7c00u);
+    let small = bitcast<u32>(f32(a) * 5.9604645e-8);
+    return bitcast<f32>(((h & 0x8000u) << 16u) | select(wide, small, a < 0x400u));
 }
 
 fn f16_store(x: f32) -> u32 {
@@ -35,8 +30,6 @@ fn bf16_load(h: u32) -> f32 {
 
 fn bf16_store(x: f32) -> u32 {
     let bits = bitcast<u32>(x);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) {
-        return (bits >> 16u) | 0x40u;
-    }
-    return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+    let rounded = (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+    return select(rounded, (bits >> 16u) | 0x40u, (bits & 0x7fffffffu) > 0x7f800000u);
 }
