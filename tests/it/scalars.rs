@@ -1,9 +1,11 @@
 //! Every row of the scalar table: its meanings agree, two derivatives, dtypes, edge values.
 
+use half::{bf16, f16};
 use wgrad::graph::scalar::Family;
 use wgrad::graph::{Op, Scalar};
 use wgrad::prelude::*;
 
+use crate::devices::devices;
 use crate::support::{Rng, assert_close, directional_check, exact, floats, ints};
 
 /// One test for each row.
@@ -235,4 +237,41 @@ fn derivatives_where_difference_quotients_do_not_exist() {
     let (x, z) = (floats(&[2.0], &[]), floats(&[INF], &[]));
     let y = Tensor::new(true, &Device::cpu()).where_(&x * 3.0, &z * 0.0);
     assert_close("where", &exact(&y.grad(&[&x])[0]), &[3.0], 0.0);
+}
+
+/// Every 16-bit float widens to itself, and numbers between two go to the nearer, a tie to the even one.
+#[test]
+fn every_half_is_widened_and_rounded_to() {
+    let same = |a: f32, b: f32| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+    for device in devices() {
+        for dtype in [DType::F16, DType::BF16] {
+            let (from, to): (fn(u16) -> f32, fn(f32) -> f32) = match dtype {
+                DType::F16 => (|bits| f16::from_bits(bits).to_f32(), |x| f16::from_f32(x).to_f32()),
+                _ => (|bits| bf16::from_bits(bits).to_f32(), |x| bf16::from_f32(x).to_f32()),
+            };
+            let wide: Vec<f32> = (0..=u16::MAX).map(from).collect();
+            let x = match dtype {
+                DType::F16 => {
+                    Tensor::from_vec((0..=u16::MAX).map(f16::from_bits).collect::<Vec<_>>(), [1 << 16], &device)
+                }
+                _ => Tensor::from_vec((0..=u16::MAX).map(bf16::from_bits).collect::<Vec<_>>(), [1 << 16], &device),
+            };
+            // Devices may take numbers of 32 bits that are too small to be normal for 0.
+            let tiny = |x: f32| x != 0.0 && x.abs() < f32::MIN_POSITIVE;
+            let found = x.cast(DType::F32).to_vec::<f32>().unwrap();
+            for (bits, (found, want)) in found.into_iter().zip(&wide).enumerate() {
+                let zero = tiny(*want) && found == 0.0;
+                assert!(same(found, *want) || zero, "{dtype} {bits:#06x} on {device}: {found}, not {want}");
+            }
+            let between = wide.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0).filter(|x| !x.is_nan() && !tiny(*x));
+            let close: Vec<f32> = between.flat_map(|x| [x.next_down(), x, x.next_up()]).filter(|x| !tiny(*x)).collect();
+            let n = close.len();
+            let found = Tensor::from_vec(close.clone(), [n], &device).cast(dtype).cast(DType::F32).to_vec::<f32>();
+            for (x, found) in close.into_iter().zip(found.unwrap()) {
+                let want = to(x);
+                let zero = tiny(want) && found == 0.0;
+                assert!(same(found, want) || zero, "{x:e} as {dtype} on {device}: {found:e}, not {want:e}");
+            }
+        }
+    }
 }
