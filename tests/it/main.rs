@@ -57,6 +57,7 @@ mod passes;
 mod random_graphs;
 mod random_steps;
 mod recompute;
+mod rows;
 mod scalars;
 #[cfg(feature = "gpu")]
 mod steps;

@@ -41,6 +41,23 @@ fn lines_a_group(lines: usize, limits: &Limits) -> u64 {
     if lines >= 4096 || limits.target == Target::Gpu { WORKGROUP } else { 8 }
 }
 
+/// Who goes along a row of a reduction.
+struct Row {
+    /// Whether a workgroup shares it.
+    shared: bool,
+    /// Whether each of its invocations has one turn, and keeps what it loaded.
+    held: bool,
+    /// Invocations of the workgroup that shares it.
+    lanes: u64,
+}
+
+impl Row {
+    /// A page does without.
+    fn is_held(&self) -> bool {
+        NATIVE && self.held
+    }
+}
+
 /// Maps and reductions.
 pub fn looped(text: &mut Text<'_>, l: &Loop, limits: &Limits) -> u64 {
     if l.reduces.is_empty() && l.inner == 1 {
@@ -53,7 +70,11 @@ pub fn looped(text: &mut Text<'_>, l: &Loop, limits: &Limits) -> u64 {
     let room = (u64::from(limits.workgroup_bytes_max) / (4 * words.max(1))).min(u64::from(limits.invocations_max));
     let widest = (1 << room.max(1).ilog2()).min(256);
     let shared = limits.target == Target::Gpu && l.rows && inner >= 64 && widest >= 32;
-    let lanes = if shared { (inner as u64 / 4).next_power_of_two().clamp(32, widest) } else { 1 };
+    // A row of which each invocation has four elements stays in registers from stage to stage.
+    let held = shared && fours && (32..=widest).contains(&(l.inner as u64));
+    let turns = if shared { (inner as u64 / 4).next_power_of_two().clamp(32, widest) } else { 1 };
+    let row = Row { shared, held, lanes: if NATIVE && held { l.inner as u64 } else { turns } };
+    let (held, lanes) = (row.is_held(), row.lanes);
     let rows_a_group = lines_a_group(l.outer, limits);
     if shared {
         shared_memory(text, l, lanes);
@@ -65,7 +86,10 @@ pub fn looped(text: &mut Text<'_>, l: &Loop, limits: &Limits) -> u64 {
         text.line(format_args!("let o = wide * {rows_a_group}u + local;"));
     }
     text.line(format_args!("if (o >= {}u) {{ return; }}", l.outer));
-    text.line(format_args!("let inner = {}u + zero;", l.inner));
+    match held {
+        true => text.line("let i = local;"),
+        false => text.line(format_args!("let inner = {}u + zero;", l.inner)),
+    }
     let stage_of: Vec<usize> = l.reduces.iter().map(|r| r.stage).collect();
     let stages = stage_of.iter().max().map_or(0, |s| s + 1);
     for stage in 0..stages {
@@ -76,12 +100,12 @@ pub fn looped(text: &mut Text<'_>, l: &Loop, limits: &Limits) -> u64 {
             declare(text, *n, r);
         }
         let early: Vec<&Store> = l.stores.iter().filter(|s| known_from(text, l, s) == Some(stage)).collect();
-        reduce_loop(text, &here, &early, shared, lanes);
+        reduce_loop(text, &here, &early, &row);
         if shared {
             combine(text, &here, lanes);
         }
     }
-    stores(text, l, stage_of, stages, shared, lanes);
+    stores(text, l, stage_of, stages, &row);
     text.close("}");
     if shared { l.outer as u64 } else { (l.outer as u64).div_ceil(rows_a_group) }
 }
@@ -191,7 +215,8 @@ fn packed_store(text: &mut Text<'_>, s: &Store, position: &str, n: usize) {
 }
 
 /// The stores of a kernel with reductions: once a row, then once an element.
-fn stores(text: &mut Text<'_>, l: &Loop, stage_of: Vec<usize>, stages: usize, shared: bool, lanes: u64) {
+fn stores(text: &mut Text<'_>, l: &Loop, stage_of: Vec<usize>, stages: usize, row: &Row) {
+    let (&Row { shared, lanes, .. }, held) = (row, row.is_held());
     let late = l.stores.iter().filter(|s| known_from(text, l, s).is_none());
     let (elements, rows): (Vec<&Store>, Vec<&Store>) = late.partition(|s| s.each_element);
     let values: Vec<ExprId> = elements.iter().chain(&rows).map(|s| s.value).collect();
@@ -206,6 +231,11 @@ fn stores(text: &mut Text<'_>, l: &Loop, stage_of: Vec<usize>, stages: usize, sh
     if elements.is_empty() {
         return;
     }
+    let values: Vec<ExprId> = elements.iter().map(|s| s.value).collect();
+    if held {
+        text.define(&values, &|_| true);
+        return store_words(text, &elements);
+    }
     let granule = elements.iter().map(|s| per_word(text, s)).max().unwrap_or(1);
     words(text, &elements);
     let (start, step) =
@@ -216,7 +246,6 @@ fn stores(text: &mut Text<'_>, l: &Loop, stage_of: Vec<usize>, stages: usize, sh
         text.open(format_args!("for (var start = {start}; start < inner; start += {step}u) {{"));
         text.open(format_args!("for (var i = start; i < min(start + {granule}u, inner); i++) {{"));
     }
-    let values: Vec<ExprId> = elements.iter().map(|s| s.value).collect();
     text.define(&values, &|_| true);
     match granule {
         1 => store_words(text, &elements),
@@ -268,11 +297,12 @@ fn known_from(text: &Text<'_>, l: &Loop, s: &Store) -> Option<usize> {
 }
 
 /// Combines the elements of a row, or this invocation's share of them, and stores what is `early`.
-fn reduce_loop(text: &mut Text<'_>, here: &[(usize, &Reduce)], early: &[&Store], shared: bool, lanes: u64) {
+fn reduce_loop(text: &mut Text<'_>, here: &[(usize, &Reduce)], early: &[&Store], row: &Row) {
+    let (&Row { shared, lanes, .. }, held) = (row, row.is_held());
     let sums: Vec<&(usize, &Reduce)> = here.iter().filter(|(_, r)| in_pieces(r)).collect();
     let elements = elements(text, here);
     // Sums go in pieces of 128, so that long rows keep their digits.
-    let pieces = !sums.is_empty();
+    let pieces = !sums.is_empty() && !held;
     let turns = 128 / elements.iter().map(Vec::len).max().unwrap_or(1) as u64;
     let step = if shared { lanes } else { 1 };
     let start = if shared { "local" } else { "0u" };
@@ -280,7 +310,7 @@ fn reduce_loop(text: &mut Text<'_>, here: &[(usize, &Reduce)], early: &[&Store],
         text.open(format_args!("for (var start = {start}; start < inner; start += {}u) {{", turns * step));
         sums.iter().for_each(|(n, _)| text.line(format_args!("var p{n} = 0.0;")));
         text.open(format_args!("for (var i = start; i < min(start + {}u, inner); i += {step}u) {{", turns * step));
-    } else {
+    } else if !held {
         text.open(format_args!("for (var i = {start}; i < inner; i += {step}u) {{"));
     }
     text.define(&elements.concat(), &|_| true);
@@ -288,7 +318,7 @@ fn reduce_loop(text: &mut Text<'_>, here: &[(usize, &Reduce)], early: &[&Store],
         for (k, &element) in elements.iter().enumerate() {
             let value = text.value(element);
             match r.fold {
-                FoldKind::Value(_) if in_pieces(r) => text.line(format_args!("p{n} += {value};")),
+                FoldKind::Value(_) if pieces && in_pieces(r) => text.line(format_args!("p{n} += {value};")),
                 FoldKind::Value(kind) => {
                     let sum = text.scalar(kind.combine(), &[format!("r{n}"), value], r.dtype, r.dtype);
                     text.line(format_args!("r{n} = {sum};"));
@@ -304,7 +334,9 @@ fn reduce_loop(text: &mut Text<'_>, here: &[(usize, &Reduce)], early: &[&Store],
     let values: Vec<ExprId> = early.iter().map(|s| s.value).collect();
     text.define(&values, &|_| true);
     store_words(text, early);
-    text.close("}");
+    if !held {
+        text.close("}");
+    }
     if pieces {
         sums.iter().for_each(|(n, _)| text.line(format_args!("r{n} += p{n};")));
         text.close("}");
@@ -355,8 +387,11 @@ fn combine(text: &mut Text<'_>, here: &[(usize, &Reduce)], lanes: u64) {
         }
     }
     text.line("workgroupBarrier();");
-    text.open(format_args!("for (var half = {}u; half > 0u; half >>= 1u) {{", lanes / 2));
-    text.open("if (local < half) {");
+    text.open(format_args!("for (var half = {}u; half > 0u; half >>= 1u) {{", lanes.next_power_of_two() / 2));
+    match !NATIVE || lanes.is_power_of_two() {
+        true => text.open("if (local < half) {"),
+        false => text.open(format_args!("if (local < half && local + half < {lanes}u) {{")),
+    }
     for (n, r) in here {
         match r.fold {
             FoldKind::Value(kind) => {

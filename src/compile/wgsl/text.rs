@@ -296,7 +296,7 @@ impl<'k> Text<'k> {
         }
         if !self.is_named(first | QUAD) {
             self.atoms(index, &|_| true);
-            let line = format!("let w{first} = quad{buffer}({});", self.index(&index.div(4)));
+            let line = format!("let g{first} = quad{buffer}({});", self.index(&index.div(4)));
             self.line(line);
             self.named(first | QUAD);
         }
@@ -307,7 +307,7 @@ impl<'k> Text<'k> {
     fn name(&mut self, id: ExprId) {
         let dtype = self.kernel.dtypes[id as usize];
         if let Some((first, lane)) = self.quad(id) {
-            self.line(format_args!("let e{id} = w{first}[{lane}u];"));
+            self.line(format_args!("let e{id} = g{first}[{lane}u];"));
             return self.named(id);
         }
         let text = match &self.kernel.body[id as usize] {
