@@ -5,7 +5,6 @@
 //! -0, and the result's bits on ordinary numbers, but for sums that a shape or a device has cut in parts.
 
 mod contraction;
-mod direct;
 mod lines;
 
 use std::sync::Arc;
@@ -516,10 +515,12 @@ fn split(shape: &Shape, set: AxisSet, limits: &Limits) -> Option<(usize, usize)>
     let rows = set.iter().last() == Some(shape.rank() - 1);
     let (few, long) = if rows { (64, 8192) } else { (4096, 256) };
     // A real GPU hides its memory's latency behind many more.
-    let wanted = few * limits.tiles.busy().div_ceil(8);
+    let busy = limits.tiles.busy();
+    let wanted = few * busy.div_ceil(8);
     // Rows of one axis stay whole where there are a few: most often more than a sum is made of them.
     let enough = if inner < 2 * long || (rows && inner == n) { few } else { wanted / 2 };
-    if outer >= enough || inner < long {
+    let whole = if busy > 1 { inner } else { n };
+    if outer >= enough || whole < long {
         return None;
     }
     let pieces = (wanted / outer).min(8 * inner / long).min(n).max(2);

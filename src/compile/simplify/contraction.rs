@@ -29,9 +29,6 @@ impl Pass<'_> {
 
     /// A convolution of a 32-bit dtype, in whatever form suits the device.
     pub(super) fn convolution(&mut self, node: Node, spec: &ConvSpec) -> Id {
-        if let Some(sum) = self.convolution_written_out(&node, spec) {
-            return sum;
-        }
         if self.limits.target != Target::Gpu {
             return self.intern(node);
         }
