@@ -15,7 +15,7 @@ use crate::dtype::DType;
 use crate::graph::below::Met;
 use crate::graph::mix::{ById, Mix};
 use crate::graph::op::{Op, Region};
-use crate::graph::source::NATIVE;
+use crate::graph::source::ALL_KERNELS;
 use crate::graph::tensor::Tensor;
 use crate::shape::Shape;
 
@@ -93,7 +93,7 @@ pub struct Bindings {
 impl Bindings {
     /// The leaves that `plan` overwrites.
     pub fn overwritten(&self, plan: &Plan) -> impl Iterator<Item = &Tensor> {
-        let overwritten = if NATIVE { &plan.overwritten[..] } else { &[] };
+        let overwritten = if ALL_KERNELS { &plan.overwritten[..] } else { &[] };
         overwritten.iter().filter_map(|&n| self.leaves.get(*plan.leaves.get(n)?))
     }
 }
@@ -149,7 +149,7 @@ impl Graph {
 
     /// Says of which of its leaves nobody wants the elements after the run.
     pub fn let_die(&mut self, bindings: &Bindings, dies: impl Fn(&Tensor) -> bool) {
-        if !NATIVE {
+        if !ALL_KERNELS {
             return;
         }
         self.dying = (0..).zip(&bindings.leaves).filter(|(_, leaf)| dies(leaf)).map(|(n, _)| n).collect();

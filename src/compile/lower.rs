@@ -11,7 +11,7 @@ use crate::compile::plan::Limits;
 use crate::compile::schedule::{Cluster, Schedule, Space, is_reduction, part_values};
 use crate::dtype::DType;
 use crate::graph::op::Op;
-use crate::graph::source::NATIVE;
+use crate::graph::source::ALL_KERNELS;
 
 /// The kernels of a schedule in the order they run.
 pub struct Lowered {
@@ -206,7 +206,7 @@ fn solo(
             let index = e.value(node.src[1], &from, None);
             let value = e.value(node.src[2], &from, None);
             let sorted = line(*axis, Lin::var(K, updates));
-            let order = node.src.get(3).filter(|_| NATIVE).map(|&order| e.value(order, &sorted, None));
+            let order = node.src.get(3).filter(|_| ALL_KERNELS).map(|&order| e.value(order, &sorted, None));
             let (out, offset) = place(&mut e, graph, schedule, id, Access::ReadWrite);
             let scatter = kernel::Scatter {
                 lines: node.shape.numel() / n,

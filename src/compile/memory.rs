@@ -12,7 +12,7 @@ use crate::compile::plan::{Home, Limits, Plan, Slot, Step};
 use crate::dtype::DType;
 use crate::graph::mix::ById;
 use crate::graph::op::{CustomShader, Op};
-use crate::graph::source::NATIVE;
+use crate::graph::source::ALL_KERNELS;
 
 /// The plan of the lowered kernels; it may overwrite the leaves of the numbers `dying`.
 pub fn assign(graph: &Graph, lowered: Lowered, dying: &[usize], limits: &Limits) -> Plan {
@@ -41,12 +41,12 @@ pub fn assign(graph: &Graph, lowered: Lowered, dying: &[usize], limits: &Limits)
         });
     }
     // A run that faults on the way shall leave its leaves as they were.
-    let last_fault = lowered.kernels.iter().rposition(|kernel| NATIVE && !kernel.faults.is_empty());
+    let last_fault = lowered.kernels.iter().rposition(|kernel| ALL_KERNELS && !kernel.faults.is_empty());
     let safe_from = last_fault.map_or(0, |k| k + 1);
     let mut free: Vec<usize> = Vec::new();
     let mut outputs_bytes = 0;
     for (k, mut kernel) in lowered.kernels.into_iter().enumerate() {
-        if NATIVE {
+        if ALL_KERNELS {
             let joined = overwrite(&mut kernel, &|operand, result| {
                 let home = slots.get(&(operand.slot as u64)).map(|&slot| plan.slots[slot].home);
                 let [outlives, asked] = [result, operand].map(|buffer| graph.roots.contains(&(buffer.slot as Id)));
@@ -133,7 +133,7 @@ fn take(allocations: &mut Vec<u64>, free: &mut Vec<usize>, bytes: u64) -> usize 
 /// Bytes moved and operations done by a kernel, by prediction: what it reads once, what it stores.
 fn cost(kernel: &Kernel) -> (u64, u64) {
     let buffers = kernel.buffers.iter().enumerate();
-    let is_loop = NATIVE && matches!(kernel.kind, Kind::Loop(_));
+    let is_loop = ALL_KERNELS && matches!(kernel.kind, Kind::Loop(_));
     let bytes = buffers.map(|(k, b)| {
         let times = if is_loop && b.access == Access::ReadWrite { 2 } else { 1 };
         (touched(kernel, k).min(b.numel) * times * b.dtype.bytes()) as u64

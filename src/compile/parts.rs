@@ -11,7 +11,7 @@ use crate::dtype::DType;
 use crate::graph::mix::Ids;
 use crate::graph::op::{Op, Reduction};
 use crate::graph::scalar::{Family, Scalar};
-use crate::graph::source::NATIVE;
+use crate::graph::source::ALL_KERNELS;
 
 /// Operations a value may cost to be computed once more for each further use.
 const RECOMPUTE_MAX: u32 = 2;
@@ -98,7 +98,7 @@ fn weight(graph: &Graph, id: Id) -> u32 {
 /// Whether node `id` rounds 32 bits to 16.
 fn rounds(graph: &Graph, id: Id) -> bool {
     let node = graph.node(id);
-    NATIVE && matches!(node.op, Op::Cast) && node.dtype.bytes() == 2 && graph.node(node.src[0]).dtype == DType::F32
+    ALL_KERNELS && matches!(node.op, Op::Cast) && node.dtype.bytes() == 2 && graph.node(node.src[0]).dtype == DType::F32
 }
 
 /// What is computed of which `id` compares elements with the greatest or least. Computed again in
@@ -130,7 +130,7 @@ fn extreme_of(graph: &Graph, id: Id) -> Option<Id> {
     };
     let extreme = |op: &Op| matches!(op, Op::Reduce(kind, _) | Op::Scan(kind, _) if matches!(kind, Reduction::Max | Reduction::Min));
     let (x, z) = (shown(node.src[0], &moves), shown(node.src[1], &moves));
-    let joins = |op: &Op| NATIVE && matches!(op, Op::Scalar(Scalar::Maximum | Scalar::Minimum));
+    let joins = |op: &Op| ALL_KERNELS && matches!(op, Op::Scalar(Scalar::Maximum | Scalar::Minimum));
     [(x, z), (z, x)].into_iter().find_map(|(x, y)| {
         // A long reduction was padded and cut in two, a long scan into blocks that were joined again.
         let of = shown(y, &|op| extreme(op) || moves(op) || joins(op) || matches!(op, Op::Pad(_)));
@@ -370,13 +370,13 @@ impl Choice<'_> {
         (self.cost[k], self.size[k], self.reads[k]) = (weight(self.graph, id), 1, 0);
         self.hero_below[k] = false;
         let product = matches!(node.op, Op::Dot | Op::Conv(_));
-        self.product_below[k] = NATIVE && product;
+        self.product_below[k] = ALL_KERNELS && product;
         for &s in &node.src {
             let below = self.graph.node(s);
             let x = s as usize;
             let open = !self.part[x] || is_hero(self.graph, s);
             self.product_below[k] |=
-                NATIVE && open && self.product_below[x] && below.shape.numel() == node.shape.numel();
+                ALL_KERNELS && open && self.product_below[x] && below.shape.numel() == node.shape.numel();
             self.hero_below[k] |= is_hero(self.graph, s) || (!self.settled(s) && self.hero_below[x]);
             if self.settled(s) {
                 if !matches!(below.op, Op::Const(_) | Op::Iota { .. }) {
@@ -390,6 +390,6 @@ impl Choice<'_> {
         }
         // Elsewhere than where the product has it, it is read as it lies.
         let moved = matches!(node.op, Op::Permute(_) | Op::Flip(_));
-        self.product_below[k] &= !NATIVE || product || !(moved || is_hero(self.graph, id));
+        self.product_below[k] &= !ALL_KERNELS || product || !(moved || is_hero(self.graph, id));
     }
 }

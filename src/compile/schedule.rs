@@ -16,7 +16,7 @@ use crate::compile::parts::{self, Piece};
 use crate::compile::plan::{Limits, Target};
 use crate::compile::wgsl::{TILED_MIN, grouped};
 use crate::graph::op::Op;
-use crate::graph::source::NATIVE;
+use crate::graph::source::ALL_KERNELS;
 use crate::shape::{AxisSet, Shape};
 
 /// Expressions one kernel may have; more would only make it slow to compile.
@@ -556,7 +556,7 @@ fn conv_values(
 /// a CPU stores any element by itself, and so do matrix units, which for that store 32 bits.
 fn stores_words(p: &Product, limits: &Limits) -> bool {
     let [_, m, n, _] = p.extents;
-    let fours = NATIVE && limits.cooperative.is_none() && m.min(n) >= TILED_MIN;
+    let fours = ALL_KERNELS && limits.cooperative.is_none() && m.min(n) >= TILED_MIN;
     limits.target == Target::Cpu || (fours && n.is_multiple_of(4) && grouped(&p.position, J, &[]))
 }
 

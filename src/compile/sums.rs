@@ -10,7 +10,7 @@ use crate::compile::plan::{Limits, Target};
 use crate::compile::schedule::bindings;
 use crate::dtype::DType;
 use crate::graph::op::Reduction;
-use crate::graph::source::NATIVE;
+use crate::graph::source::ALL_KERNELS;
 
 /// Elements of a sum; longer ones are better added up in pieces, as kernels of their own do.
 const LENGTH_MAX: usize = 4096;
@@ -99,7 +99,7 @@ impl<'k> Sum<'k> {
 fn loaded(kernel: &Kernel, value: ExprId) -> Option<(usize, &Lin)> {
     match &kernel.body[value as usize] {
         Expr::Load { buffer, index, mask: None } => Some((*buffer, index)),
-        Expr::Cast { src, .. } if NATIVE => {
+        Expr::Cast { src, .. } if ALL_KERNELS => {
             let widens = kernel.dtypes[value as usize] == DType::F32 && kernel.dtypes[*src as usize].bytes() == 2;
             loaded(kernel, *src).filter(|_| widens)
         }

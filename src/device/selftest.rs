@@ -4,7 +4,7 @@
 //! One that fails is not used: invocations then share nothing of a product's operands, or leave the matrix
 //! units alone, and attention is its formula; where no product works, that is an error.
 //! Natively a device is tested when its first plan needs a template, and a device with a folder
-//! remembers that it passed; in a browser it is tested before it is handed out.
+//! remembers that it passed; in a browser, which cannot hold up a realise, before it is handed out.
 
 use std::fmt::Write;
 
@@ -23,9 +23,13 @@ use crate::device::realize;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
+#[cfg(any(not(target_arch = "wasm32"), feature = "all-kernels"))]
+use crate::graph::op::Template;
 #[cfg(not(target_arch = "wasm32"))]
-use crate::graph::op::{CustomShader, Template, Templated};
+use crate::graph::op::{CustomShader, Templated};
 use crate::graph::tensor::Tensor;
+#[cfg(all(target_arch = "wasm32", feature = "all-kernels"))]
+use crate::ops::flash;
 
 /// Batch, rows, columns and depth of products too narrow for tiles.
 const NARROW: [[usize; 4]; 2] = [[1, 1, 7, 130], [1, 65, 5, 3]];
@@ -83,18 +87,14 @@ pub fn test_now(device: &Device, plan: &Plan, limits: &Limits) -> Result<()> {
         if let CustomShader::Template(Templated { template, .. }) = &spec.shader
             && !Gpu::is_tried(device, template.name)
         {
-            if let Err(error) = try_template(device, gpu, template) {
-                refuted(error)?;
-                gpu.set_template_flops_min(u64::MAX);
-                Gpu::forget_programs(device);
-            }
+            pollster::block_on(try_template(device, gpu, template))?;
             Gpu::set_tried(device, template.name);
         }
     }
     Ok(())
 }
 
-/// A browser cannot hold up a realise, and its plans have no templates with definitions.
+/// In a browser, everything was tried before.
 #[cfg(target_arch = "wasm32")]
 pub fn test_now(_: &Device, _: &Plan, _: &Limits) -> Result<()> {
     Ok(())
@@ -108,9 +108,20 @@ fn refuted(error: Error) -> Result<()> {
     }
 }
 
+/// Tries a template with a definition; if it fails, the definitions serve from now on.
+#[cfg(any(not(target_arch = "wasm32"), feature = "all-kernels"))]
+async fn try_template(device: &Device, gpu: &Gpu, template: &Template) -> Result<()> {
+    if let Err(error) = template_works(device, gpu, template).await {
+        refuted(error)?;
+        gpu.set_template_flops_min(u64::MAX);
+        Gpu::forget_programs(device);
+    }
+    Ok(())
+}
+
 /// Whether a template with a definition computes what that gives on the CPU.
-#[cfg(not(target_arch = "wasm32"))]
-fn try_template(device: &Device, gpu: &Gpu, template: &Template) -> Result<()> {
+#[cfg(any(not(target_arch = "wasm32"), feature = "all-kernels"))]
+async fn template_works(device: &Device, gpu: &Gpu, template: &Template) -> Result<()> {
     let roots = |device: &Device| -> Vec<Tensor> {
         let results = (template.trial)(device);
         let with_gradients = |(y, operands): (Tensor, Vec<Tensor>)| {
@@ -127,7 +138,7 @@ fn try_template(device: &Device, gpu: &Gpu, template: &Template) -> Result<()> {
     }
     realize::try_out(device, &tried, &limits)?;
     for (y, want) in tried.iter().zip(roots(&Device::cpu())) {
-        let (got, want) = (y.to_vec::<f32>()?, want.to_vec::<f32>()?);
+        let (got, want) = (y.read::<f32>().await?, want.read::<f32>().await?);
         // Written so that a NaN is wrong, too.
         let close = |(got, want): (&f32, &f32)| (got - want).abs() <= 1e-3 * want.abs().max(1.0);
         if let Some(at) = got.iter().zip(&want).position(|pair| !close(pair)) {
@@ -180,6 +191,12 @@ async fn test(device: &Device, gpu: &Gpu) -> Result<()> {
         outcome = products_work(device, gpu).await;
     }
     outcome?;
+    #[cfg(all(target_arch = "wasm32", feature = "all-kernels"))]
+    if gpu.limits().template_flops_min < u64::MAX {
+        for template in flash::TEMPLATES {
+            try_template(device, gpu, template).await?;
+        }
+    }
     Gpu::set_tested(device);
     Ok(())
 }

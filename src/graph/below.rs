@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::graph::mix::{ById, Ids};
-use crate::graph::source::NATIVE;
+use crate::graph::source::ALL_KERNELS;
 use crate::graph::tensor::Tensor;
 
 /// Nodes that a small step of training has.
@@ -93,7 +93,7 @@ impl Below {
         let roots: Vec<usize> = roots.iter().map(|x| met.place(x)).collect();
         met.follow(false);
         let reached = met.tensors.len();
-        if NATIVE {
+        if ALL_KERNELS {
             for x in replaced {
                 met.place(x);
             }
@@ -121,7 +121,7 @@ impl Below {
                 below.held.push(x.clone());
             }
         }
-        if NATIVE && !replaced.is_empty() {
+        if ALL_KERNELS && !replaced.is_empty() {
             // What somebody could still ask for, and what that is computed from.
             let mut wanted = vec![false; n];
             for k in order.iter().rev().map(|(_, k)| *k).filter(|&k| !result[k]) {

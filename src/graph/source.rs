@@ -18,14 +18,14 @@ macro_rules! source {
 }
 pub(crate) use source;
 
-/// Whether a program may be as large as it likes: a page, which is downloaded, leaves out forms of kernels
-/// that only make rare ones faster.
-pub const NATIVE: bool = cfg!(not(target_arch = "wasm32"));
+/// Whether a program has every form of a kernel. A page that counts its bytes leaves out those that only
+/// save memory or make rarer work faster.
+pub const ALL_KERNELS: bool = cfg!(any(not(target_arch = "wasm32"), feature = "all-kernels"));
 
 /// The text of a file of `shaders/` that no page can run, and so need not carry.
 macro_rules! native_source {
     ($name:literal) => {
-        if $crate::graph::source::NATIVE { $crate::graph::source::source!($name) } else { "" }
+        if cfg!(target_arch = "wasm32") { "" } else { $crate::graph::source::source!($name) }
     };
 }
 pub(crate) use native_source;

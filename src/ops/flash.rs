@@ -19,6 +19,10 @@ use crate::shape::{AxisSet, Shape};
 static FORWARD: Template = Template { name: "attention", text: source!("attention"), trial };
 static BACKWARD: Template = Template { name: "attention_gradient", text: source!("attention_gradient"), trial };
 
+/// The templates that attention hangs on, for a browser's GPU to try before it is handed out.
+#[cfg(all(target_arch = "wasm32", feature = "gpu"))]
+pub(crate) const TEMPLATES: [&Template; 2] = [&FORWARD, &BACKWARD];
+
 /// Columns that an invocation has registers for.
 const COLUMNS_MAX: usize = 128;
 /// Fewer queries leave most of a workgroup idle.

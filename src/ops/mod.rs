@@ -35,8 +35,8 @@ pub mod conv;
 pub mod create;
 pub mod dropout;
 pub mod einsum;
-#[cfg_attr(target_arch = "wasm32", path = "no_flash.rs")]
-mod flash;
+#[cfg_attr(all(target_arch = "wasm32", not(feature = "all-kernels")), path = "no_flash.rs")]
+pub(crate) mod flash;
 pub mod index;
 pub mod join;
 pub mod loss;

@@ -1,5 +1,4 @@
-//! No kernels of attention for a page: nothing can be tried there when a plan first needs it, so
-//! they could never serve, and the formula does.
+//! No kernels of attention for a page that counts its bytes: there the formula does.
 
 use std::convert::Infallible;
 

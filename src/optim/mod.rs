@@ -38,7 +38,7 @@ pub use unit::Now;
 use crate::device::explain::Explanation;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::source::NATIVE;
+use crate::graph::source::ALL_KERNELS;
 use crate::graph::tensor::Tensor;
 use crate::params::{Gradients, Param, Params};
 use unit::Unit;
@@ -269,7 +269,7 @@ impl<R: Rule> Optimizer<R> {
     /// What a step replaces: the states that it keeps itself, and the weights.
     fn replaced(&self) -> (Vec<&Tensor>, Vec<&Param>) {
         let (mut kept, mut moved) = (Vec::new(), Vec::new());
-        if NATIVE {
+        if ALL_KERNELS {
             self.units.iter().for_each(|unit| kept.extend(unit.kept()));
             self.units.iter().for_each(|unit| moved.extend(unit.members()));
         }

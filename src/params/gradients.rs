@@ -6,7 +6,7 @@ use crate::device::realize::realize_last;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::below::Below;
 use crate::graph::mix::{ById, Ids};
-use crate::graph::source::NATIVE;
+use crate::graph::source::ALL_KERNELS;
 use crate::graph::tensor::Tensor;
 use crate::params::{Cells, Param, Params};
 
@@ -127,7 +127,7 @@ impl Gradients {
         moved: &[&Param],
     ) -> Result<Cells<'p>> {
         // A thread that takes up other work meanwhile must hold no lock, for that work may want it.
-        let overwrites = NATIVE && !moved.is_empty() && !is_pooled();
+        let overwrites = ALL_KERNELS && !moved.is_empty() && !is_pooled();
         let cells = params.cells();
         let Work { roots, collected, dying } = self.work(&cells, roots, overwrites.then_some((kept, moved)))?;
         let cells = overwrites.then_some(cells);
@@ -146,7 +146,7 @@ impl Gradients {
         kept: &[&Tensor],
         moved: &[&Param],
     ) -> Result<Explanation> {
-        let overwrites = NATIVE && !is_pooled();
+        let overwrites = ALL_KERNELS && !is_pooled();
         let Work { roots, dying, .. } = self.work(&params.cells(), roots, overwrites.then_some((kept, moved)))?;
         explain_last(roots, &dying)
     }
@@ -169,7 +169,7 @@ impl Gradients {
         ours.push(&loss);
         found.iter().chain(&collected).for_each(|(_, x)| ours.push(x));
         let mut old = Vec::new();
-        if NATIVE && let Some((kept, moved)) = replaced {
+        if ALL_KERNELS && let Some((kept, moved)) = replaced {
             let moved: Vec<&Param> = moved.iter().copied().chain(collected.iter().map(|(param, _)| param)).collect();
             old = cells.handles(&moved);
             old.extend(kept);

@@ -22,8 +22,10 @@ mod support;
 use agree::primitives;
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 use wgrad::device::CustomKernel;
+use wgrad::device::gpu::Gpu;
 use wgrad::graph::Scalar;
 use wgrad::prelude::*;
+use wgrad::wgpu;
 
 wasm_bindgen_test_configure!(run_in_browser);
 
@@ -112,6 +114,39 @@ async fn a_custom_kernel() {
         let y = double.call(&[&x], |x| vec![&x[0] + &x[0]]);
         assert_eq!(y[0].read::<f32>().await.unwrap(), [2.0, 4.0], "{device}");
         assert_eq!(y[0].sum(..).grad(&[&x])[0].read::<f32>().await.unwrap(), [2.0, 2.0], "{device}");
+    }
+}
+
+/// On a host's device that passed its self-test, attention and its gradient run as their templates and come to
+/// what the formula gives. The browser's GPU is software, for which they serve only when told to.
+#[wasm_bindgen_test]
+async fn attention_stores_no_scores() {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapter = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.unwrap();
+    let wanted = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
+    let (device, queue) = adapter.request_device(&wanted).await.unwrap();
+    let shared = Device::from_wgpu(&adapter, &device, &queue).unwrap();
+    Gpu::of(&shared).unwrap().set_template_flops_min(1);
+    shared.self_test().await.unwrap();
+    let mut found = Vec::new();
+    for device in [devices::cpu(), shared] {
+        let [q, k, v] = [1, 2, 3].map(|key| Tensor::normal([2, 70, 36], &Tensor::key(key, &device)).tracked());
+        let y = q.scaled_dot_product_attention(&k, &v, AttentionOptions::default().causal());
+        let mut results = y.vjp(&q.detach(), &[&q, &k, &v]);
+        results.push(y);
+        let plan = wgrad::explain(&results).unwrap().to_string();
+        for template in ["attention", "attention_gradient"] {
+            let runs = plan.contains(&format!(": {template} BY_KEYS="));
+            assert_ne!(runs, devices::is_cpu(&device), "{device}: {template} in\n{plan}");
+        }
+        let mut numbers = Vec::new();
+        for result in &results {
+            numbers.extend(result.read::<f32>().await.unwrap());
+        }
+        found.push(numbers);
+    }
+    for (cpu, gpu) in found[0].iter().zip(&found[1]) {
+        assert!((cpu - gpu).abs() <= 1e-4 * cpu.abs().max(1.0), "{gpu} for {cpu}");
     }
 }
 

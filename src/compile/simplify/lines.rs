@@ -11,7 +11,7 @@ use crate::compile::graph::{Id, Node};
 use crate::compile::plan::Target;
 use crate::dtype::DType;
 use crate::graph::op::{Op, PadSpec, Reduction, SliceSpec};
-use crate::graph::source::NATIVE;
+use crate::graph::source::ALL_KERNELS;
 
 /// Elements of a block, which are fewer than a long line's: what an invocation combines one by one.
 const BLOCK: usize = 128;
@@ -54,7 +54,7 @@ impl Pass<'_> {
     fn idle(&self, lines: usize, n: usize) -> bool {
         let bytes = (lines as u64).saturating_mul(n as u64).saturating_mul(4);
         let few = lines < LINES * self.limits.tiles.busy();
-        NATIVE && self.limits.target == Target::Gpu && few && bytes <= self.limits.binding_bytes_max
+        ALL_KERNELS && self.limits.target == Target::Gpu && few && bytes <= self.limits.binding_bytes_max
     }
 
     fn scan_in_blocks(&mut self, node: &Node, kind: Reduction, axis: usize) -> Option<Id> {

@@ -11,7 +11,7 @@ use crate::compile::schedule::bindings;
 use crate::compile::wgsl::text::reachable;
 use crate::dtype::DType;
 use crate::graph::mix::Map;
-use crate::graph::source::NATIVE;
+use crate::graph::source::ALL_KERNELS;
 
 /// Expressions of one element that are still worth writing four times.
 const BODY_MAX: usize = 96;
@@ -69,7 +69,7 @@ pub fn four(kernel: &Kernel, limits: &Limits) -> Option<Four> {
     let views = w.views(limits, roots);
     let wide = views.iter().any(|view| *view != View::Single);
     // Packed elements of a product are stored in fours or not at all.
-    let packed = NATIVE && matches!(&w.kernel.kind, Kind::Dot(d) if !w.words(&d.stores));
+    let packed = ALL_KERNELS && matches!(&w.kernel.kind, Kind::Dot(d) if !w.words(&d.stores));
     let elements = w.elements;
     (wide || packed).then_some(Four { kernel: w.kernel, loads: w.loads, views, operands, stores, elements })
 }
@@ -149,7 +149,7 @@ impl<'k> Writer<'k> {
     /// A scan goes along lines that lie in one piece.
     fn scan(&mut self, s: &Scan) -> Option<Kind> {
         let stored = std::slice::from_ref(&s.store);
-        if !NATIVE || self.is_long() || !self.words(stored) || !s.n.is_multiple_of(4) || s.n < ROW_MIN {
+        if !ALL_KERNELS || self.is_long() || !self.words(stored) || !s.n.is_multiple_of(4) || s.n < ROW_MIN {
             return None;
         }
         let lanes = self.lanes(I);
@@ -262,7 +262,7 @@ impl<'k> Writer<'k> {
                 roots.extend_from_slice(&[d.lhs, d.rhs]);
                 &d.stores
             }
-            Kind::Scan(s) if NATIVE => std::slice::from_ref(&s.store),
+            Kind::Scan(s) if ALL_KERNELS => std::slice::from_ref(&s.store),
             Kind::Scan(_) | Kind::Scatter(_) | Kind::Sort(_) | Kind::Custom(_) => return Vec::new(),
         };
         stores.iter().for_each(|s| roots.push(s.value));

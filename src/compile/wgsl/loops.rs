@@ -8,7 +8,7 @@ use crate::compile::wgsl::four::View;
 use crate::compile::wgsl::text::{Text, wgsl_type};
 use crate::dtype::DType;
 use crate::graph::op::{Extreme, Reduction, ScatterMode};
-use crate::graph::source::NATIVE;
+use crate::graph::source::ALL_KERNELS;
 
 const WORKGROUP: u64 = 64;
 
@@ -54,7 +54,7 @@ struct Row {
 impl Row {
     /// A page does without.
     fn is_held(&self) -> bool {
-        NATIVE && self.held
+        ALL_KERNELS && self.held
     }
 }
 
@@ -73,7 +73,7 @@ pub fn looped(text: &mut Text<'_>, l: &Loop, limits: &Limits) -> u64 {
     // A row of which each invocation has four elements stays in registers from stage to stage.
     let held = shared && fours && (32..=widest).contains(&(l.inner as u64));
     let turns = if shared { (inner as u64 / 4).next_power_of_two().clamp(32, widest) } else { 1 };
-    let row = Row { shared, held, lanes: if NATIVE && held { l.inner as u64 } else { turns } };
+    let row = Row { shared, held, lanes: if ALL_KERNELS && held { l.inner as u64 } else { turns } };
     let (held, lanes) = (row.is_held(), row.lanes);
     let rows_a_group = lines_a_group(l.outer, limits);
     if shared {
@@ -163,7 +163,7 @@ pub fn store_words(text: &mut Text<'_>, stores: &[&Store]) {
     let mut rest = stores;
     while let Some((first, after)) = rest.split_first() {
         rest = match rest.split_at_checked(4) {
-            Some((four, after)) if NATIVE && per_word(text, first) > 1 => {
+            Some((four, after)) if ALL_KERNELS && per_word(text, first) > 1 => {
                 let (b, per) = (first.buffer, per_word(text, first));
                 let dtype = text.kernel.buffers[b].dtype;
                 text.atoms(&first.index, &|_| true);
@@ -388,7 +388,7 @@ fn combine(text: &mut Text<'_>, here: &[(usize, &Reduce)], lanes: u64) {
     }
     text.line("workgroupBarrier();");
     text.open(format_args!("for (var half = {}u; half > 0u; half >>= 1u) {{", lanes.next_power_of_two() / 2));
-    match !NATIVE || lanes.is_power_of_two() {
+    match !ALL_KERNELS || lanes.is_power_of_two() {
         true => text.open("if (local < half) {"),
         false => text.open(format_args!("if (local < half && local + half < {lanes}u) {{")),
     }
@@ -430,7 +430,7 @@ fn combine(text: &mut Text<'_>, here: &[(usize, &Reduce)], lanes: u64) {
 
 /// One invocation a line: the base, then the updates in order.
 pub fn scatter(text: &mut Text<'_>, s: &Scatter, limits: &Limits) -> u64 {
-    if let Some(order) = s.order.filter(|_| NATIVE) {
+    if let Some(order) = s.order.filter(|_| ALL_KERNELS) {
         return sorted_scatter(text, s, order);
     }
     let lines = lines_a_group(s.lines, limits);
@@ -531,7 +531,7 @@ pub fn scan(text: &mut Text<'_>, s: &Scan, limits: &Limits) -> u64 {
     }
     text.atoms(&s.store.index, &|_| true);
     let b = s.store.buffer;
-    if NATIVE && text.view(b) == View::Wide {
+    if ALL_KERNELS && text.view(b) == View::Wide {
         let (at, t) = (text.index(&s.store.index.div(4)), wgsl_type(dtype));
         text.line(format_args!("quad_store{b}({at}, vec4<{t}>(r0, r1, r2, r3));"));
     } else {

@@ -19,7 +19,7 @@ use crate::compile::shader::{Shader, ShaderBinding};
 use crate::dtype::{DType, Number};
 use crate::graph::op::{CustomShader, Templated};
 use crate::graph::source;
-use crate::graph::source::NATIVE;
+use crate::graph::source::ALL_KERNELS;
 use four::View;
 use text::Text;
 
@@ -54,7 +54,7 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
     // Told of the kernel as it is: rewritten for four neighbours, its operands stand elsewhere.
     let tiled = match &kernel.kind {
         Kind::Dot(d) if is_tiled(d) => {
-            let chosen = if NATIVE { limits.tiles.chosen(&product_of(kernel, d)) } else { None };
+            let chosen = if ALL_KERNELS { limits.tiles.chosen(&product_of(kernel, d)) } else { None };
             Some((along_k(kernel, d), chosen.unwrap_or_else(|| limits.tiles.tile(d))))
         }
         _ => None,

@@ -8,7 +8,7 @@ use crate::compile::wgsl::four::{Four, View};
 use crate::compile::wgsl::source::source;
 use crate::dtype::DType;
 use crate::graph::scalar::{Family, Scalar};
-use crate::graph::source::NATIVE;
+use crate::graph::source::ALL_KERNELS;
 
 /// Marks the vector that a load belongs to among the named expressions.
 const QUAD: ExprId = 1 << 31;
@@ -269,7 +269,7 @@ impl<'k> Text<'k> {
                 } else {
                     // The same number with more digits in a page, which so is linked without what
                     // formats an f32.
-                    let digits = if NATIVE { format!("{x:?}f") } else { format!("{:?}f", f64::from(x)) };
+                    let digits = if ALL_KERNELS { format!("{x:?}f") } else { format!("{:?}f", f64::from(x)) };
                     if x < 0.0 { format!("({digits})") } else { digits }
                 }
             }

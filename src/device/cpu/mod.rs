@@ -13,7 +13,7 @@ mod lanes;
 mod lines;
 mod loops;
 mod memory;
-#[cfg_attr(target_arch = "wasm32", path = "no_patches.rs")]
+#[cfg_attr(all(target_arch = "wasm32", not(feature = "all-kernels")), path = "no_patches.rs")]
 mod patches;
 mod product;
 mod program;
@@ -37,7 +37,7 @@ use crate::device::verify::Checks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::{Backend, Device, HostData, Storage, WHOLE};
 use crate::graph::mix::Ids;
-use crate::graph::source::NATIVE;
+use crate::graph::source::ALL_KERNELS;
 use crate::graph::tensor::Tensor;
 
 /// The built-in CPU.
@@ -258,7 +258,7 @@ impl Cpu {
                     continue;
                 }
                 Home::Leaf(n) => match leaf.next() {
-                    Some(leaf) if NATIVE && plan.overwritten.contains(&n) => {
+                    Some(leaf) if ALL_KERNELS && plan.overwritten.contains(&n) => {
                         Held::Given(Arc::get_mut(leaf).ok_or_else(|| broken("a leaf that is shared is overwritten"))?)
                     }
                     Some(leaf) => Held::Shared(leaf),
@@ -286,7 +286,7 @@ impl Cpu {
             for buffer in kernel.buffers.iter().filter(|buffer| buffer.access != Access::Read) {
                 let at = place(buffer.slot)?;
                 let memory = held.get_mut(at).map(|held| std::mem::replace(held, Held::Lent));
-                if NATIVE && let (Some(Held::Given(_)), Some(fault)) = (&memory, faults.first()) {
+                if ALL_KERNELS && let (Some(Held::Given(_)), Some(fault)) = (&memory, faults.first()) {
                     return Err(Error::clone(fault));
                 }
                 lent.extend(memory.map(|memory| (at, memory)));

@@ -488,11 +488,8 @@ fn limits(device: &wgpu::Device, info: &wgpu::AdapterInfo) -> Limits {
         wgpu::DeviceType::Cpu => (Target::SoftwareGpu, 64),
         _ => (Target::Gpu, 256),
     };
-    // Barriers are slow in software, and a browser cannot try in the middle of a realise.
-    let template_flops_min = match target {
-        Target::Gpu if !cfg!(target_arch = "wasm32") => TEMPLATE_FLOPS_MIN,
-        _ => u64::MAX,
-    };
+    // Barriers are slow in software.
+    let template_flops_min = if target == Target::Gpu { TEMPLATE_FLOPS_MIN } else { u64::MAX };
     Limits {
         target,
         // One is left for the fault word.

@@ -19,7 +19,7 @@ use crate::device::gpu::{Gpu, lock, mismatch};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::device::trace::Traced;
 use crate::error::{ErrorKind, Result};
-use crate::graph::source::NATIVE;
+use crate::graph::source::ALL_KERNELS;
 
 /// Bytes from one step's `Meta` to the next: what every device accepts as a uniform's offset.
 const META_STRIDE: u64 = 256;
@@ -181,7 +181,7 @@ impl Program {
         let outputs = self.plan.outputs.iter().map(|&slot| slots.get(slot).and_then(Option::as_ref).map(Arc::clone));
         let outputs: Option<Vec<_>> = outputs.collect();
         let outputs = outputs.ok_or_else(|| mismatch(op, "a root has no memory"))?;
-        if NATIVE {
+        if ALL_KERNELS {
             self.plan.overwritten.iter().filter_map(|&n| leaves.get(n)).for_each(|leaf| leaf.renew(serial));
         }
 
