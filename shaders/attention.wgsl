@@ -4,7 +4,8 @@
 // greater score comes. The second pass over the keys that a stored softmax needs would cost more than that.
 // Each of 8 by 16 invocations has 4 queries and 4 keys, 8 apart, of the scores, and 4 columns of each 32 of
 // the result, in registers; operands go through workgroup memory in pieces of 32 columns, in rows of 9 fours,
-// so that neighbours read from different banks. Everything fits into the 16 KiB that WebGPU promises.
+// so that neighbours read from different banks. Everything fits into the 16 KiB that WebGPU promises. Of a result
+// with more than 128 columns each of PIECES workgroups has 128, and computes the scores anew.
 // The host replaces the parameters. E and F, the columns of keys and of values, count in fours; `kv` has both
 // side by side; the mask's numbers come as bits, because drivers may assume that there are no infinities.
 
@@ -15,6 +16,7 @@ const QUERIES: u32 = 70u;
 const KEYS: u32 = 40u;
 const E: u32 = 2u;
 const F: u32 = 9u;
+const PIECES: u32 = 1u;
 const SCALE: f32 = 0.25f;
 const CAUSAL: bool = true;
 const MASKED: bool = true;
@@ -162,11 +164,12 @@ fn main(
 ) {
     let down = (QUERIES + 63u) / 64u;
     let tile = first_group() + group.x + group.y * 65535u;
-    if (tile >= OUTER * down) { return; }
-    let o = tile / down;
+    if (tile >= OUTER * down * PIECES) { return; }
+    let c = tile % PIECES * 32u;
+    let o = tile / PIECES / down;
     let n = o / GROUP;
     // Under a causal mask the last queries have the most to do, so they go first.
-    let first = (down - 1u - tile % down) * 64u;
+    let first = (down - 1u - tile / PIECES % down) * 64u;
     let i = first + local.y * 4u;
     var end = KEYS;
     if (CAUSAL) { end = min(KEYS, first + 64u); }
@@ -197,10 +200,10 @@ fn main(
             weighed(r2, most.z, at + 18u),
             weighed(r3, most.w, at + 27u),
         );
-        y0 = gathered(scaled(y0, shrink), n, j, 0u, local, lane);
-        if (F > 8u) { y1 = gathered(scaled(y1, shrink), n, j, 8u, local, lane); }
-        if (F > 16u) { y2 = gathered(scaled(y2, shrink), n, j, 16u, local, lane); }
-        if (F > 24u) { y3 = gathered(scaled(y3, shrink), n, j, 24u, local, lane); }
+        y0 = gathered(scaled(y0, shrink), n, j, c, local, lane);
+        if (F > c + 8u) { y1 = gathered(scaled(y1, shrink), n, j, c + 8u, local, lane); }
+        if (F > c + 16u) { y2 = gathered(scaled(y2, shrink), n, j, c + 16u, local, lane); }
+        if (F > c + 24u) { y3 = gathered(scaled(y3, shrink), n, j, c + 24u, local, lane); }
     }
     parts[lane] = sum;
     workgroupBarrier();
@@ -209,13 +212,13 @@ fn main(
     // A query that sees no key gives zeros.
     let none = sum <= vec4<f32>();
     let whole = select(sum, vec4<f32>(1.0), none);
-    store(scaled(y0, 1.0 / whole), o, i, local.x);
-    if (F > 8u) { store(scaled(y1, 1.0 / whole), o, i, 8u + local.x); }
-    if (F > 16u) { store(scaled(y2, 1.0 / whole), o, i, 16u + local.x); }
-    if (F > 24u) { store(scaled(y3, 1.0 / whole), o, i, 24u + local.x); }
+    store(scaled(y0, 1.0 / whole), o, i, c + local.x);
+    if (F > 8u) { store(scaled(y1, 1.0 / whole), o, i, c + 8u + local.x); }
+    if (F > 16u) { store(scaled(y2, 1.0 / whole), o, i, c + 16u + local.x); }
+    if (F > 24u) { store(scaled(y3, 1.0 / whole), o, i, c + 24u + local.x); }
     let most = select(greatest, vec4<f32>(), none);
     let sums = log(whole);
-    if (local.x > 0u) { return; }
+    if (c + local.x > 0u) { return; }
     let p = 2u * (o * QUERIES + i);
     if (i < QUERIES) { norms[p] = most.x; norms[p + 1u] = sums.x; }
     if (i + 1u < QUERIES) { norms[p + 2u] = most.y; norms[p + 3u] = sums.y; }

@@ -3,7 +3,7 @@
 // d = dy vᵀ and `deltas`, the sum of dy y over each row, what flows to the scores is p (d - delta), and from
 // there to queries and keys. Each workgroup owns 64 rows, of queries or of keys, and walks along the others, 32
 // at a time, so nothing is added up by several and no atomics are needed; that the scores are computed in both
-// passes is the price. Tiles and registers are as in `attention.wgsl`.
+// passes is the price. Tiles, registers and PIECES are as in `attention.wgsl`.
 // The host replaces the parameters. Rows of queries are q and dy side by side, rows of keys k and v; E and F,
 // the columns of the two, count in fours. `by_e` has what flows to the own rows' first part and `by_f`, only
 // with BY_KEYS, to their second.
@@ -16,6 +16,7 @@ const QUERIES: u32 = 70u;
 const KEYS: u32 = 40u;
 const E: u32 = 2u;
 const F: u32 = 9u;
+const PIECES: u32 = 1u;
 const SCALE: f32 = 0.25f;
 const CAUSAL: bool = true;
 const MASKED: bool = true;
@@ -201,10 +202,12 @@ fn main(
 ) {
     let down = (ROWS + 63u) / 64u;
     let tile = first_group() + group.x + group.y * 65535u;
-    if (tile >= OUTER * down) { return; }
-    let own_head = tile / down;
+    if (tile >= OUTER * down * PIECES) { return; }
+    let c = tile % PIECES * 32u;
+    let own_head = tile / PIECES / down;
     // Under a causal mask the last queries and the first keys have the most to do, so they go first.
-    let first = select(down - 1u - tile % down, tile % down, BY_KEYS) * 64u;
+    let row = tile / PIECES % down;
+    let first = select(down - 1u - row, row, BY_KEYS) * 64u;
     var start = 0u;
     var end = OTHERS;
     if (CAUSAL && BY_KEYS) { start = first; }
@@ -233,24 +236,24 @@ fn main(
             let w3 = weighed(s[3], d[3], bits.d, norms_at(n, 3u), i + 3u, j + local.x);
             if (BY_KEYS) {
                 share(at, w0[0], w1[0], w2[0], w3[0]);
-                f0 = gathered(f0, at, E, E + F);
-                if (F > 8u) { f1 = gathered(f1, at, E + 8u, E + F); }
-                if (F > 16u) { f2 = gathered(f2, at, E + 16u, E + F); }
-                if (F > 24u) { f3 = gathered(f3, at, E + 24u, E + F); }
+                if (F > c) { f0 = gathered(f0, at, E + c, E + F); }
+                if (F > c + 8u) { f1 = gathered(f1, at, E + c + 8u, E + F); }
+                if (F > c + 16u) { f2 = gathered(f2, at, E + c + 16u, E + F); }
+                if (F > c + 24u) { f3 = gathered(f3, at, E + c + 24u, E + F); }
             }
             share(at, w0[1], w1[1], w2[1], w3[1]);
-            e0 = gathered(e0, at, 0u, E);
-            if (E > 8u) { e1 = gathered(e1, at, 8u, E); }
-            if (E > 16u) { e2 = gathered(e2, at, 16u, E); }
-            if (E > 24u) { e3 = gathered(e3, at, 24u, E); }
+            if (E > c) { e0 = gathered(e0, at, c, E); }
+            if (E > c + 8u) { e1 = gathered(e1, at, c + 8u, E); }
+            if (E > c + 16u) { e2 = gathered(e2, at, c + 16u, E); }
+            if (E > c + 24u) { e3 = gathered(e3, at, c + 24u, E); }
         }
     }
-    store_e(e0, at, local.x);
-    if (E > 8u) { store_e(e1, at, 8u + local.x); }
-    if (E > 16u) { store_e(e2, at, 16u + local.x); }
-    if (E > 24u) { store_e(e3, at, 24u + local.x); }
-    store_f(f0, at, local.x);
-    if (F > 8u) { store_f(f1, at, 8u + local.x); }
-    if (F > 16u) { store_f(f2, at, 16u + local.x); }
-    if (F > 24u) { store_f(f3, at, 24u + local.x); }
+    store_e(e0, at, c + local.x);
+    if (E > 8u) { store_e(e1, at, c + 8u + local.x); }
+    if (E > 16u) { store_e(e2, at, c + 16u + local.x); }
+    if (E > 24u) { store_e(e3, at, c + 24u + local.x); }
+    store_f(f0, at, c + local.x);
+    if (F > 8u) { store_f(f1, at, c + 8u + local.x); }
+    if (F > 16u) { store_f(f2, at, c + 16u + local.x); }
+    if (F > 24u) { store_f(f3, at, c + 24u + local.x); }
 }

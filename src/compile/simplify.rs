@@ -17,6 +17,7 @@ use crate::dtype::{DType, Number};
 use crate::graph::mix::{ById, Mix};
 use crate::graph::op::{CustomCall, CustomShader, Op, PadSpec, Perm, Reduction, WindowSpec};
 use crate::graph::scalar::Scalar;
+use crate::graph::source::ALL_KERNELS;
 use crate::shape::{AxisSet, RANK_MAX, Shape};
 
 /// The simplified graph for a device of these limits, with only what the roots need.
@@ -173,7 +174,7 @@ impl Pass<'_> {
             Op::Reshape | Op::Expand => self.view(node),
             Op::Permute(_) | Op::Flip(_) | Op::Slice(_) | Op::Window(_) => match self.constant_of(node.src[0]) {
                 Some(value) => self.constant(&node, value),
-                None => self.intern(node),
+                None => self.unpadded(&node).unwrap_or_else(|| self.intern(node)),
             },
             Op::Reduce(kind, set) => self.reduce(node, kind, set),
             Op::ArgReduce(_, axis) if self.out.node(node.src[0]).shape.dims()[axis] == 1 => {
@@ -248,6 +249,18 @@ impl Pass<'_> {
             | Op::Gather { .. }
             | Op::Fence(_) => self.intern(node),
         }
+    }
+
+    /// What was padded, of a slice that takes just the padding away.
+    fn unpadded(&self, node: &Node) -> Option<Id> {
+        if !ALL_KERNELS {
+            return None;
+        }
+        let padded = self.out.node(node.src[0]);
+        let (Op::Slice(slice), Op::Pad(pad)) = (&node.op, &padded.op) else { return None };
+        let steps = slice.step.iter().zip(&pad.interior).all(|(step, gap)| *step == gap + 1);
+        let whole = self.out.node(padded.src[0]).shape == node.shape;
+        (slice.start == pad.lo && steps && whole).then_some(padded.src[0])
     }
 
     /// The node itself, or an equal one that is there.

@@ -23,8 +23,10 @@ static BACKWARD: Template = Template { name: "attention_gradient", text: source!
 #[cfg(all(target_arch = "wasm32", feature = "gpu"))]
 pub(crate) const TEMPLATES: [&Template; 2] = [&FORWARD, &BACKWARD];
 
-/// Columns that an invocation has registers for.
-const COLUMNS_MAX: usize = 128;
+/// Columns of a head; with more of them the scores would be computed too often.
+const COLUMNS_MAX: usize = 256;
+/// Columns of a result that a workgroup has registers for.
+const PIECE: usize = 128;
 /// Fewer queries leave most of a workgroup idle.
 const QUERIES_MIN: usize = 16;
 /// Queries of a workgroup, and keys where it has keys.
@@ -60,7 +62,7 @@ impl Flash {
         let ([.., queries, e], [batch @ .., keys, _], [v_batch @ .., _, f]) = (q.dims(), k.dims(), v.dims()) else {
             return None;
         };
-        let fits = |n: usize| n > 0 && n.is_multiple_of(4) && n <= COLUMNS_MAX;
+        let fits = |n: usize| n > 0 && n <= COLUMNS_MAX;
         let shared: usize = batch.iter().product();
         let outer: usize = q.dims().iter().rev().skip(2).product();
         let mask = match &options.mask {
@@ -92,31 +94,34 @@ impl Flash {
         [q, k, v]: [&Tensor; 3],
         mask: Option<&Tensor>,
     ) -> Tensor {
-        let (queries, kv) = (q.wide(), Tensor::joined(WORD, &[&k.wide(), &v.wide()], -1));
+        let (queries, kv) = (fours(q), Tensor::joined(WORD, &[&fours(k), &fours(v)], -1));
         let numbers = match mask {
             Some(mask) if mask.dtype() == DType::Bool => mask.where_(0.0, f64::NEG_INFINITY).wide(),
             Some(mask) => mask.wide(),
             // Something has to be bound.
             None => queries.clone(),
         };
-        let columns = self.e.saturating_add(self.f);
-        let call = self.call(&FORWARD, false, [y, norms].map(Tensor::shape), columns);
+        let whole = fours(y);
+        let call = self.call(&FORWARD, false, [&whole, norms].map(Tensor::shape), [self.e, self.f]);
         let inputs = [&queries, &kv, &numbers];
-        let (y, norms) = (y.wide().custom(call(0), &inputs).cast(y.dtype()), norms.custom(call(1), &inputs));
+        let (whole, norms) = (whole.custom(call(0), &inputs), norms.custom(call(1), &inputs));
+        let y = as_wide_as(y, &whole);
         // The numbers of a mask may have a gradient, too.
         let operands = [q, k, v, mask.unwrap_or(&numbers), &kv, &numbers, &norms];
         y.block(WORD, Block(Arc::new(self.clone())), &operands)
     }
 
-    /// The outputs of a launch whose workgroups own queries or, `by_keys`, keys; scores take part in
-    /// products over so many `columns`.
+    /// The outputs of a launch whose workgroups own queries or, `by_keys`, keys: scores come of products over
+    /// `columns[0]` columns, and take part in products that give `columns[1]`.
     fn call(
         &self,
         template: &'static Template,
         by_keys: bool,
         results: [&Shape; 2],
-        columns: usize,
+        columns: [usize; 2],
     ) -> impl Fn(usize) -> CustomCall {
+        let widest = results.map(|shape| shape.dims().last().copied().unwrap_or(0)).into_iter().max();
+        let pieces = widest.unwrap_or(0).div_ceil(PIECE);
         let (outer, rows) = match by_keys {
             true => (self.outer / self.group.max(1), self.keys),
             false => (self.outer, self.queries),
@@ -130,8 +135,9 @@ impl Flash {
             ("GROUP", whole(self.group)),
             ("QUERIES", whole(self.queries)),
             ("KEYS", whole(self.keys)),
-            ("E", whole(self.e / 4)),
-            ("F", whole(self.f / 4)),
+            ("E", whole(self.e.div_ceil(4))),
+            ("F", whole(self.f.div_ceil(4))),
+            ("PIECES", whole(pieces)),
             ("SCALE", Number::Float(self.scale)),
             ("CAUSAL", Number::Bool(self.causal)),
             ("MASKED", Number::Bool(self.mask.is_some())),
@@ -141,9 +147,9 @@ impl Flash {
             ("MASK_QUERY", whole(query)),
             ("MASK_KEY", whole(key)),
         ];
-        let groups = (outer as u64).saturating_mul(rows.div_ceil(ROWS) as u64);
+        let groups = [rows.div_ceil(ROWS), pieces].iter().fold(outer as u64, |n, &m| n.saturating_mul(m as u64));
         // A causal mask leaves out half of them.
-        let each = if self.causal { columns } else { columns.saturating_mul(2) };
+        let each = (pieces * columns[0] + columns[1]) * if self.causal { 1 } else { 2 };
         let sizes = [self.outer, self.queries, self.keys, each];
         let flops = sizes.iter().fold(1, |n: u64, &m| n.saturating_mul(m as u64));
         let shader = CustomShader::Template(Templated { template, constants, groups, flops });
@@ -166,15 +172,16 @@ impl Gradient for Flash {
         definition: &dyn Fn() -> Vec<Option<Tensor>>,
     ) -> Vec<Option<Tensor>> {
         let [q, k, v, _, kv, numbers, norms] = src else { return Vec::new() };
-        let (q, dy) = (q.wide(), dy.wide());
-        let queries = Tensor::joined(WORD, &[&q, &dy], -1);
-        let deltas = (y.wide() * &dy).reduced(WORD, Reduction::Sum, AxisSet::one(y.rank().saturating_sub(1)), false);
+        let queries = Tensor::joined(WORD, &[&fours(q), &fours(dy)], -1);
+        let deltas =
+            (y.wide() * dy.wide()).reduced(WORD, Reduction::Sum, AxisSet::one(y.rank().saturating_sub(1)), false);
         let numbers = if self.mask.is_some() { numbers } else { norms };
         // The queries' pass has no second result.
         let nothing = Shape::new(&[4]).unwrap_or(Shape::SCALAR);
         let [e, f] = [self.e, self.f];
-        let by_queries = self.call(&BACKWARD, false, [q.shape(), &nothing], 2 * e + f);
-        let by_keys = self.call(&BACKWARD, true, [k.shape(), v.shape()], 2 * (e + f));
+        let [own_q, own_k, own_v] = [q, k, v].map(fours);
+        let by_queries = self.call(&BACKWARD, false, [own_q.shape(), &nothing], [e + f, e]);
+        let by_keys = self.call(&BACKWARD, true, [own_k.shape(), own_v.shape()], [e + f, e + f]);
         let mut dxs = definition();
         for (dx, n) in dxs.iter_mut().zip(0..3) {
             let (call, own, other) = match n {
@@ -182,12 +189,29 @@ impl Gradient for Flash {
                 _ => (by_keys(n - 1), kv, &queries),
             };
             let inputs = [own, other, numbers, norms, &deltas];
-            *dx = dx.take().map(|dx| dx.wide().custom(call, &inputs).cast(dx.dtype()));
+            *dx = dx.take().map(|dx| as_wide_as(&dx, &fours(&dx).custom(call, &inputs)));
         }
         // What else is there only feeds the kernels, and may be one of the others once more.
         dxs.iter_mut().skip(if self.mask.is_some() { 4 } else { 3 }).for_each(|dx| *dx = None);
         dxs
     }
+}
+
+/// `x` in `f32`, with zeros after its columns up to whole fours.
+fn fours(x: &Tensor) -> Tensor {
+    let (mut more, columns) = (vec![0; x.rank()], x.dim(-1));
+    match more.last_mut() {
+        Some(last) if !columns.is_multiple_of(4) => *last = columns.next_multiple_of(4) - columns,
+        _ => return x.wide(),
+    }
+    x.wide().pad_spec(WORD, vec![0; x.rank()], more, vec![0; x.rank()], Number::Float(0.0))
+}
+
+/// As many columns of `whole` as `x` has, in its dtype.
+fn as_wide_as(x: &Tensor, whole: &Tensor) -> Tensor {
+    let axis = x.rank().saturating_sub(1);
+    let part = if x.dims() == whole.dims() { whole.clone() } else { whole.part(WORD, axis, 0, x.dim(-1)) };
+    part.cast(x.dtype())
 }
 
 impl Mask {

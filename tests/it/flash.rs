@@ -46,10 +46,10 @@ const fn heads(heads: &'static [usize], shared: &'static [usize], [l, s, e, f]: 
 const CASES: &[(Dims, Sees)] = &[
     (heads(&[], &[], [16, 1, 4, 32]), Sees::Causal),
     (heads(&[2], &[2], [65, 31, 64, 64]), Sees::All),
-    (heads(&[2, 1], &[2, 1], [97, 33, 128, 80]), Sees::Causal),
+    (heads(&[2, 1], &[2, 1], [97, 33, 132, 200]), Sees::Causal),
     (heads(&[1, 2], &[1, 2], [31, 97, 36, 128]), Sees::All),
     (heads(&[2, 4], &[2, 2], [65, 65, 12, 20]), Sees::Causal),
-    (heads(&[2, 2], &[2, 1], [70, 33, 8, 68]), Sees::Bools(&[2, 1, 70, 33])),
+    (heads(&[2, 2], &[2, 1], [70, 33, 10, 67]), Sees::Bools(&[2, 1, 70, 33])),
     (heads(&[2, 2], &[2, 2], [33, 40, 8, 8]), Sees::Both(&[40])),
     (heads(&[2], &[2], [33, 40, 8, 8]), Sees::Numbers(&[2, 1, 40])),
     (heads(&[2], &[2], [33, 40, 8, 8]), Sees::Low(&[33, 40])),
@@ -60,9 +60,9 @@ const LEFT: &[(Dims, Sees)] = &[
     (heads(&[2], &[2], [33, 0, 8, 8]), Sees::All),
     (heads(&[2], &[2], [0, 8, 8, 8]), Sees::All),
     (heads(&[2], &[2], [1, 40, 8, 8]), Sees::Causal),
-    (heads(&[2], &[2], [33, 40, 3, 8]), Sees::All),
-    (heads(&[2], &[2], [33, 40, 8, 1]), Sees::All),
-    (heads(&[2], &[2], [33, 40, 132, 8]), Sees::All),
+    (heads(&[2], &[2], [33, 40, 8, 0]), Sees::All),
+    (heads(&[2], &[2], [33, 40, 260, 8]), Sees::All),
+    (heads(&[2], &[2], [33, 40, 8, 257]), Sees::All),
     (heads(&[2, 2], &[2], [33, 40, 8, 8]), Sees::All),
     (heads(&[2, 2, 2], &[2, 2, 2], [33, 40, 8, 8]), Sees::Bools(&[1, 2, 1, 33, 40])),
 ];
@@ -160,6 +160,19 @@ fn one_launch_forward_and_two_backward() {
     let key = Tensor::key(1, x.device());
     let y = x.scaled_dot_product_attention(&x, &x, AttentionOptions::default().dropout(0.5, &key));
     assert_eq!(launches(&[y]), [0, 0]);
+}
+
+/// Where a template is not worth it, the formula runs on the columns that there are.
+#[test]
+fn a_definition_is_not_padded() {
+    let plan = |columns: usize| {
+        let dims = heads(&[2], &[2], [70, 33, columns, columns]);
+        let roots = case(dims, Sees::Causal, &Device::cpu()).roots;
+        compile(&Graph::flatten(&roots).0, &Limits { template_flops_min: u64::MAX, ..limits() })
+    };
+    let (whole, odd) = (plan(20), plan(19));
+    assert_eq!(odd.steps.len(), whole.steps.len(), "{odd}");
+    assert!(odd.slots.iter().all(|slot| ![2 * 70 * 20, 2 * 33 * 20].contains(&slot.numel)), "{odd}");
 }
 
 #[test]
