@@ -1,5 +1,5 @@
-//! Kernels one by one, on every device there is: products, convolutions, maps, rows and columns, scans,
-//! sorts and the gradient of an embedding.
+//! Kernels one by one, on every device there is: products, convolutions, attention, maps, rows and columns,
+//! scans, sorts, and gradients of some of them.
 //!
 //! `cargo bench --bench kernels [-- NAME]`; software Vulkan counts as a device.
 
@@ -25,7 +25,13 @@ fn cases(device: &Device) -> Vec<Case> {
     let ids = (Tensor::uniform([8, 128], &key) * 256.0).cast(DType::I32);
     ids.realize().expect("numbers");
     let turned = (square.clone(), square.transpose(0, 1));
+    let halves = square.cast(DType::F16);
+    halves.realize().expect("numbers");
     let options = ConvOptions::default().padding(1);
+    let (deep, each) = (images.clone(), random(&[32, 1, 3, 3]));
+    let heads = random(&[8, 256, 64]).tracked();
+    let attention = |q: &Tensor| q.scaled_dot_product_attention(q, q, AttentionOptions::default().causal());
+    let (asked, known) = (heads.clone(), rows.clone().tracked());
     let case = |name, work, f: Box<dyn Fn() -> Tensor>| (name, work, f);
     let (x, r) = (square.clone(), rows.clone());
     let (summed, sorted) = (line.clone(), line);
@@ -41,6 +47,23 @@ fn cases(device: &Device) -> Vec<Case> {
             "conv2d 32 to 64",
             2 * 16 * 1024 * 64 * 288,
             Box::new(move || images.conv2d(&filters, None, options.clone())),
+        ),
+        case("matmul 512 of f16", 2 << 27, Box::new(move || halves.matmul(&halves).cast(DType::F32))),
+        case(
+            "conv2d 32 depthwise",
+            2 * 16 * 1024 * 32 * 9,
+            Box::new(move || deep.conv2d(&each, None, ConvOptions::default().padding(1).groups(32))),
+        ),
+        case("attention 8 heads 256x64", 2 * 8 * 256 * 256 * 64, Box::new(move || attention(&asked))),
+        case(
+            "attention with gradient",
+            7 * 8 * 256 * 256 * 64,
+            Box::new(move || attention(&heads).vjp(&heads.detach(), &[&heads]).remove(0)),
+        ),
+        case(
+            "layer norm gradient 4096x1024",
+            1 << 22,
+            Box::new(move || known.layer_norm(-1, None, None, 1e-5).vjp(&known.detach(), &[&known]).remove(0)),
         ),
         case("elementwise 4M", 1 << 22, Box::new(move || (&long * 1.3 + 0.2).tanh() * long.sigmoid() + long.relu())),
         case("softmax 4096x1024", 1 << 22, shared(|x| x.softmax(-1))),

@@ -6,6 +6,7 @@
 
 mod contraction;
 mod lines;
+mod phases;
 
 use std::sync::Arc;
 

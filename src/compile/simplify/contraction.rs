@@ -29,6 +29,9 @@ impl Pass<'_> {
 
     /// A convolution of a 32-bit dtype, in whatever form suits the device.
     pub(super) fn convolution(&mut self, node: Node, spec: &ConvSpec) -> Id {
+        if let Some(found) = self.convolution_by_phases(&node, spec) {
+            return found;
+        }
         if self.limits.target != Target::Gpu {
             return self.intern(node);
         }

@@ -151,7 +151,7 @@ impl Gen<'_> {
             let n = self.rng.below(if spatial > 2 { 4 } else { 9 }) + 1;
             let size = self.rng.below(3) + 1;
             s.stride.push(self.one_of(&[1, 1, 2]));
-            s.spread.push(self.one_of(&[1, 1, 1, 2]));
+            s.spread.push(self.one_of(&[1, 1, 1, 2, 3]));
             s.dilation.push(self.one_of(&[1, 1, 2]));
             s.lo.push(self.rng.below(4) as isize - 1);
             // Wide enough for one window.
