@@ -28,6 +28,8 @@ fn cases(device: &Device) -> Vec<Case> {
     let halves = square.cast(DType::F16);
     halves.realize().expect("numbers");
     let options = ConvOptions::default().padding(1);
+    let (seen, learned) = (images.clone().tracked(), filters.clone().tracked());
+    let (small, kernel) = (random(&[16, 64, 16, 16]), random(&[64, 32, 4, 4]));
     let (deep, each) = (images.clone(), random(&[32, 1, 3, 3]));
     let heads = random(&[8, 256, 64]).tracked();
     let attention = |q: &Tensor| q.scaled_dot_product_attention(q, q, AttentionOptions::default().causal());
@@ -47,6 +49,20 @@ fn cases(device: &Device) -> Vec<Case> {
             "conv2d 32 to 64",
             2 * 16 * 1024 * 64 * 288,
             Box::new(move || images.conv2d(&filters, None, options.clone())),
+        ),
+        case(
+            "conv2d 32 to 64 by 2 with gradients",
+            3 * 2 * 16 * 256 * 64 * 288,
+            Box::new(move || {
+                let y = seen.conv2d(&learned, None, ConvOptions::default().padding(1).stride(2));
+                let dxs = y.vjp(&y.detach(), &[&seen, &learned]);
+                Tensor::cat(&dxs.iter().map(|dx| dx.reshape(-1)).collect::<Vec<_>>(), 0)
+            }),
+        ),
+        case(
+            "conv2d 64 to 32 transposed by 2",
+            2 * 16 * 256 * 64 * 32 * 16,
+            Box::new(move || small.conv_transpose2d(&kernel, None, ConvOptions::default().padding(1).stride(2))),
         ),
         case("matmul 512 of f16", 2 << 27, Box::new(move || halves.matmul(&halves).cast(DType::F32))),
         case(

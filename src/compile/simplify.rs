@@ -533,6 +533,7 @@ fn split(shape: &Shape, set: AxisSet, limits: &Limits) -> Option<(usize, usize)>
     let wanted = few * busy.div_ceil(8);
     // Rows of one axis stay whole where there are a few: most often more than a sum is made of them.
     let enough = if inner < 2 * long || (rows && inner == n) { few } else { wanted / 2 };
+    // Where a processor stands in for a GPU a second kernel costs more than several short axes.
     let whole = if busy > 1 { inner } else { n };
     if outer >= enough || whole < long {
         return None;

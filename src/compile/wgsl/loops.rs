@@ -72,8 +72,8 @@ pub fn looped(text: &mut Text<'_>, l: &Loop, limits: &Limits) -> u64 {
     let shared = limits.target == Target::Gpu && l.rows && inner >= 64 && widest >= 32;
     // A row of which each invocation has four elements stays in registers from stage to stage.
     let held = shared && fours && (32..=widest).contains(&(l.inner as u64));
-    let turns = if shared { (inner as u64 / 4).next_power_of_two().clamp(32, widest) } else { 1 };
-    let row = Row { shared, held, lanes: if ALL_KERNELS && held { l.inner as u64 } else { turns } };
+    let across = if shared { (inner as u64 / 4).next_power_of_two().clamp(32, widest) } else { 1 };
+    let row = Row { shared, held, lanes: if ALL_KERNELS && held { l.inner as u64 } else { across } };
     let (held, lanes) = (row.is_held(), row.lanes);
     let rows_a_group = lines_a_group(l.outer, limits);
     if shared {
