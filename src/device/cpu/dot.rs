@@ -34,6 +34,8 @@ const PANEL_WORDS: usize = 1 << 26;
 /// Terms and columns that a panel of patches has: it stays in the cache of a core, and a row of it
 /// fills the registers of every processor's kernel a whole number of times.
 const PATCH_BLOCK: [usize; 2] = [352, 192];
+/// Sums of a panel of few terms.
+const PATCH_SUMS: usize = 1 << 16;
 /// Where lines of patches run along the terms: as many terms, and so many words.
 const PATCH_LINE: [usize; 2] = [768, 1 << 17];
 /// Rows of a tile of patches.
@@ -189,10 +191,16 @@ impl Product {
             Operand::Plain(_) | Operand::Patches(_) => n,
         };
         let mut most = [TILE_ROWS, columns];
+        // A panel of few terms has as many more columns, unless they are too many sums: each takes some making ready.
+        let more = (PATCH_BLOCK[0] / depth).min(PATCH_SUMS / PATCH_BLOCK[1] / m.max(1)).max(1);
+        let wide = PATCH_BLOCK[1] * more;
         if matches!(rhs, Operand::Patches(_)) {
             // Other tiles of these columns would copy the same panel.
-            let columns = if across_terms && !packed { 3 * PATCH_BLOCK[1] } else { PATCH_LINE[1] / depth };
-            most = [PATCH_ROWS, columns.min(n.div_ceil(TILES_MIN)).clamp(64, TILE_COLUMNS * 4)];
+            let (columns, most_columns) = match across_terms && !packed {
+                true => (3 * wide, TILE_COLUMNS.max(wide) * 4),
+                false => (PATCH_LINE[1] / depth, TILE_COLUMNS * 4),
+            };
+            most = [PATCH_ROWS, columns.min(n.div_ceil(TILES_MIN)).clamp(64, most_columns)];
         } else if matches!(lhs, Operand::Computed(_)) && m > TILE_ROWS {
             // A panel of left operands would be computed again for each tile of columns.
             most[1] = columns.max(4096);
@@ -207,7 +215,7 @@ impl Product {
             };
         }
         let tile = [even(m, most[0]), even(n.min(slab), most[1])];
-        let width = if across_terms && !packed { even(tile[1], PATCH_BLOCK[1]) } else { tile[1] };
+        let width = if across_terms && !packed { even(tile[1], wide) } else { tile[1] };
         // Panels of both operands whose lines run along the terms are multiplied best by columns.
         let steps = if along_terms { [1, tile[0]] } else { [tile[1], 1] };
         let out = Out::new(kernel, spec, tile, steps)?;
