@@ -68,8 +68,9 @@ impl Tensor {
     /// gives zeros.
     ///
     /// On a real GPU and without dropout, attention of some size never stores its scores, in neither
-    /// direction, when `e` and `f` are 256 at most, there are at least 16 queries, keys and values have the same leading dimensions, those of the queries but for shared
-    /// heads, and a mask has all of several batch dimensions or none.
+    /// direction, when `e` and `f` are 256 at most, there are at least 16 queries, keys and values have
+    /// the same leading dimensions, those of the queries but for shared heads, and a mask has all of
+    /// several batch dimensions or none.
     ///
     /// ```
     /// # use wgrad::prelude::*;
