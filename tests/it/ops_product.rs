@@ -231,6 +231,13 @@ fn conv_transpose1d() {
     derivatives("conv_transpose1d", &[&[1, 2, 3], &[2, 2, 2], &[2]], |x| {
         x[0].conv_transpose1d(&x[1], Some(&x[2]), ConvOptions::default().stride(2).output_padding(1))
     });
+    // A single element may be spread as far as anybody likes.
+    let one = Tensor::new([2.0], x.device()).reshape([1, 1, 1]);
+    let two = Tensor::new([3.0, 4.0], x.device()).reshape([1, 1, 2]);
+    for stride in [2, 1 << 16, (1 << 16) + 1, 1 << 30] {
+        let y = one.conv_transpose1d(&two, None, ConvOptions::default().stride(stride));
+        assert_eq!(y.to_vec::<f32>().unwrap(), [6.0, 8.0], "{stride}");
+    }
     let wrong = |options: ConvOptions| message(&x.conv_transpose1d(&random(&[4, 2, 3]), None, options));
     assert_eq!(
         wrong(ConvOptions::default().output_padding(1)),

@@ -17,6 +17,9 @@ use crate::graph::op::{ConvSpec, Op, PadSpec, Perm, SliceSpec};
 use crate::graph::source::ALL_KERNELS;
 use crate::shape::{AxisSet, RANK_MAX, Shape};
 
+/// The widest spread whose arithmetic surely stays within a page's integers; one element may have any.
+const SPREAD_MAX: usize = 1 << 16;
+
 /// A spatial axis of such a convolution.
 struct Axis {
     /// How far elements of the input lie apart, and how many phases of that meet a tap at all.
@@ -33,7 +36,8 @@ impl Pass<'_> {
     /// The convolution by phases, if its input is spread along an axis where nothing else is.
     pub(super) fn convolution_by_phases(&mut self, node: &Node, spec: &ConvSpec) -> Option<Id> {
         let n = spec.stride.len();
-        let is_spread = |k: usize| spec.spread[k] > 1 && spec.stride[k] == 1 && spec.dilation[k] == 1;
+        let is_spread =
+            |k: usize| (2..=SPREAD_MAX).contains(&spec.spread[k]) && spec.stride[k] == 1 && spec.dilation[k] == 1;
         if !ALL_KERNELS || !(0..n).any(is_spread) {
             return None;
         }
