@@ -3,8 +3,8 @@
 //!
 //! One that fails is not used: invocations then share nothing of a product's operands, or leave the matrix
 //! units alone, and attention is its formula; where no product works, that is an error.
-//! Natively a device is tested when its first plan needs a template, and a device with a folder
-//! remembers that it passed; in a browser, which cannot hold up a realise, before it is handed out.
+//! Natively that is when the first plan runs it, and a device with a folder remembers that it passed;
+//! in a browser, which cannot hold up a realise, all are tried before a device is handed out.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ use crate::compile::graph::Graph;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::compile::kernel::Kind;
 use crate::compile::plan::{Limits, Plan};
-use crate::compile::tiles::Tiles;
+use crate::compile::tiles::{Tile, Tiles};
 use crate::compile::wgsl;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::compile::wgsl::cooperative::{self, Cooperative};
@@ -31,32 +31,62 @@ use crate::graph::tensor::Tensor;
 #[cfg(all(target_arch = "wasm32", feature = "all-kernels"))]
 use crate::ops::flash;
 
-/// Batch, rows, columns and depth of products too narrow for tiles.
-const NARROW: [[usize; 4]; 2] = [[1, 1, 7, 130], [1, 65, 5, 3]];
+/// What is tried by itself, once a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Products too narrow for tiles.
+    Narrow,
+    /// Those of a tile.
+    Tile(Tile),
+    /// Those on matrix units.
+    #[cfg(not(target_arch = "wasm32"))]
+    Units,
+    /// The template of this name, which has a definition.
+    #[cfg(not(target_arch = "wasm32"))]
+    Template(&'static str),
+}
 
-/// The products that are tried: narrow ones, and for each tile of the device two that take it, with
-/// edges that are whole fours and some that are not; every other one is of turned operands.
-fn products(tiles: &Tiles) -> Vec<[usize; 4]> {
+/// Batch, rows, columns and depth of the products that `subjects` are tried with: narrow ones, and such
+/// as take a tile, with edges that are whole fours and some that are not. Two for a tile that treats
+/// operands differently as they lie, which it does on their way through workgroup memory.
+fn products(subjects: &[Subject], tiles: &Tiles) -> Vec<[usize; 4]> {
     let batch = tiles.busy().div_ceil(4);
-    let mut all = NARROW.to_vec();
-    for tile in tiles.ladder() {
-        let k = 2 * tile.depth as usize + 9;
-        all.extend([4, 3].map(|rest| [batch, tile.rows() + rest, tile.columns() + rest, k]));
+    let mut all = Vec::new();
+    for subject in subjects {
+        if let Subject::Tile(tile) = subject {
+            let k = 2 * tile.depth as usize + 9;
+            all.push([batch, tile.rows() + 3, tile.columns() + 4, k]);
+            if tile.depth > 0 {
+                all.push([batch, tile.rows() + 4, tile.columns() + 3, k]);
+            }
+        } else {
+            all.extend([[1, 1, 7, 130], [1, 65, 5, 3]]);
+        }
     }
     all
 }
 
+/// All of the products' templates.
+fn all(tiles: &Tiles) -> Vec<Subject> {
+    std::iter::once(Subject::Narrow).chain(tiles.ladder().iter().map(|&tile| Subject::Tile(tile))).collect()
+}
+
 impl Device {
-    /// Tries the hand-written shaders of products on this device, unless that was done before.
+    /// Tries the hand-written shaders of products on this device, those that were not tried before.
     ///
     /// There is seldom a reason to call it: natively it happens when the first plan needs one, and
     /// in a browser before [`Device::gpu`] resolves. But a program that shares its own device with
     /// [`Device::from_wgpu`] in a browser awaits it once.
     pub async fn self_test(&self) -> Result<()> {
-        match Gpu::of(self) {
-            Some(gpu) if !Gpu::is_tested(self) => test(self, gpu).await,
-            _ => Ok(()),
+        let Some(gpu) = Gpu::of(self) else { return Ok(()) };
+        while !products_serve(self, gpu, all(&gpu.limits().tiles)).await? {}
+        #[cfg(all(target_arch = "wasm32", feature = "all-kernels"))]
+        if gpu.limits().template_flops_min < u64::MAX {
+            for template in flash::TEMPLATES {
+                try_template(self, gpu, template).await?;
+            }
         }
+        Ok(())
     }
 }
 
@@ -65,31 +95,44 @@ impl Device {
 #[cfg(not(target_arch = "wasm32"))]
 pub fn test_now(device: &Device, plan: &Plan, limits: &Limits) -> Result<()> {
     let Some(gpu) = Gpu::of(device) else { return Ok(()) };
-    let mut dots = plan.steps.iter().filter_map(|step| match &step.kernel.kind {
-        Kind::Dot(dot) => Some((&step.kernel, dot)),
-        _ => None,
-    });
-    if dots.clone().next().is_some() {
-        pollster::block_on(device.self_test())?;
-    }
-    if dots.any(|(kernel, dot)| cooperative::cut(kernel, dot, limits).is_some()) && !Gpu::is_tried(device, COOPERATIVE)
-    {
-        if let Err(error) = try_cooperative(device, gpu) {
-            refuted(error)?;
-            gpu.set_cooperative(None);
-            Gpu::forget_programs(device);
+    // Nothing is locked meanwhile: a test runs plans, and threads that wait for them may run others.
+    let mut products = Vec::new();
+    let mut need = |subject| {
+        if !products.contains(&subject) {
+            products.push(subject);
         }
-        Gpu::set_tried(device, COOPERATIVE);
-    }
+    };
     for step in &plan.steps {
-        let Kind::Custom(spec) = &step.kernel.kind else { continue };
-        // Nothing is locked meanwhile: a test runs plans, and threads that wait for them may run others.
-        if let CustomShader::Template(Templated { template, .. }) = &spec.shader
-            && !Gpu::is_tried(device, template.name)
-        {
-            pollster::block_on(try_template(device, gpu, template))?;
-            Gpu::set_tried(device, template.name);
+        match &step.kernel.kind {
+            Kind::Dot(d) if cooperative::cut(&step.kernel, d, limits).is_some() => {
+                once(device, Subject::Units, || try_units(device, gpu))?
+            }
+            Kind::Dot(d) => match wgsl::tile(&step.kernel, d, limits) {
+                None => need(Subject::Narrow),
+                Some(tile) if limits.tiles.ladder().contains(&tile) => need(Subject::Tile(tile)),
+                // A search compared it with one of these.
+                Some(_) => {}
+            },
+            Kind::Custom(spec) => {
+                if let CustomShader::Template(Templated { template, .. }) = &spec.shader {
+                    once(device, Subject::Template(template.name), || {
+                        pollster::block_on(try_template(device, gpu, template))
+                    })?;
+                }
+            }
+            _ => {}
         }
+    }
+    // Where they do not, the caller finds other limits, and comes back with another plan.
+    pollster::block_on(products_serve(device, gpu, products)).map(drop)
+}
+
+/// Does what tries `subject`, unless that was done.
+#[cfg(not(target_arch = "wasm32"))]
+fn once(device: &Device, subject: Subject, attempt: impl FnOnce() -> Result<()>) -> Result<()> {
+    if !Gpu::is_tried(device, subject) {
+        attempt()?;
+        Gpu::set_tried(device, subject);
     }
     Ok(())
 }
@@ -180,33 +223,31 @@ impl Trial {
     }
 }
 
-/// Tries the templates of products; where those whose invocations share what they load fail, the
-/// device does without them.
-async fn test(device: &Device, gpu: &Gpu) -> Result<()> {
-    let mut outcome = products_work(device, gpu).await;
-    if outcome.is_err() && gpu.limits().tiles.ladder().iter().any(|tile| !tile.is_alone()) {
+/// Whether products serve, tried or known to; where those whose invocations share what they load do
+/// not, the device does without them, and what it does instead is still to be tried.
+async fn products_serve(device: &Device, gpu: &Gpu, subjects: Vec<Subject>) -> Result<bool> {
+    #[cfg(not(target_arch = "wasm32"))]
+    let subjects: Vec<Subject> = subjects.into_iter().filter(|&subject| !Gpu::is_tried(device, subject)).collect();
+    #[cfg(not(target_arch = "wasm32"))]
+    if subjects.is_empty() {
+        return Ok(true);
+    }
+    let limits = Limits { cooperative: None, ..gpu.limits() };
+    let plain: Make = |numbers, dims, device| Tensor::from_slice(numbers, dims, device);
+    let dims = products(&subjects, &limits.tiles).into_iter().enumerate();
+    // Every other one is of turned operands.
+    let trials: Vec<Trial> = dims.map(|(k, dims)| Trial::new(device, dims, [k % 2 == 1; 2], plain)).collect();
+    let outcome = work(device, gpu, &trials, &limits).await;
+    if outcome.is_err() && limits.tiles.ladder().iter().any(|tile| !tile.is_alone()) {
         outcome.or_else(refuted)?;
         gpu.share_nothing();
         Gpu::forget_programs(device);
-        outcome = products_work(device, gpu).await;
+        return Ok(false);
     }
     outcome?;
-    #[cfg(all(target_arch = "wasm32", feature = "all-kernels"))]
-    if gpu.limits().template_flops_min < u64::MAX {
-        for template in flash::TEMPLATES {
-            try_template(device, gpu, template).await?;
-        }
-    }
-    Gpu::set_tested(device);
-    Ok(())
-}
-
-async fn products_work(device: &Device, gpu: &Gpu) -> Result<()> {
-    let limits = Limits { cooperative: None, ..gpu.limits() };
-    let plain: Make = |numbers, dims, device| Tensor::from_slice(numbers, dims, device);
-    let dims = products(&limits.tiles).into_iter().enumerate();
-    let trials: Vec<Trial> = dims.map(|(k, dims)| Trial::new(device, dims, [k % 2 == 1; 2], plain)).collect();
-    work(device, gpu, &trials, &limits).await
+    #[cfg(not(target_arch = "wasm32"))]
+    subjects.into_iter().for_each(|subject| Gpu::set_tried(device, subject));
+    Ok(true)
 }
 
 /// Whether products come to what they should within `limits`.
@@ -231,15 +272,22 @@ async fn work(device: &Device, gpu: &Gpu, trials: &[Trial], limits: &Limits) -> 
     Ok(())
 }
 
-/// The name under which matrix units are tried.
+/// Tries the matrix units; if they fail, products are computed without them.
 #[cfg(not(target_arch = "wasm32"))]
-const COOPERATIVE: &str = "cooperative";
+fn try_units(device: &Device, gpu: &Gpu) -> Result<()> {
+    if let Err(error) = units_work(device, gpu) {
+        refuted(error)?;
+        gpu.set_cooperative(None);
+        Gpu::forget_programs(device);
+    }
+    Ok(())
+}
 
 /// Whether products on matrix units come to what they should, by every cut that the device may serve
 /// with: along long contractions, of operands that lie either way, with edges, and of the least f16
 /// numbers.
 #[cfg(not(target_arch = "wasm32"))]
-fn try_cooperative(device: &Device, gpu: &Gpu) -> Result<()> {
+fn units_work(device: &Device, gpu: &Gpu) -> Result<()> {
     let present = gpu.limits();
     let Some(units) = present.cooperative else { return Ok(()) };
     let halves: Make = |numbers, dims, device| {

@@ -13,9 +13,10 @@ mod loops;
 mod product;
 mod text;
 
-use crate::compile::kernel::{Access, Kernel, Kind};
+use crate::compile::kernel::{Access, Dot, Kernel, Kind};
 use crate::compile::plan::Limits;
 use crate::compile::shader::{Shader, ShaderBinding};
+use crate::compile::tiles::Tile;
 use crate::dtype::{DType, Number};
 use crate::graph::op::{CustomShader, Templated};
 use crate::graph::source;
@@ -53,10 +54,7 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
     }
     // Told of the kernel as it is: rewritten for four neighbours, its operands stand elsewhere.
     let tiled = match &kernel.kind {
-        Kind::Dot(d) if is_tiled(d) => {
-            let chosen = if ALL_KERNELS { limits.tiles.chosen(&product_of(kernel, d)) } else { None };
-            Some((along_k(kernel, d), chosen.unwrap_or_else(|| limits.tiles.tile(d))))
-        }
+        Kind::Dot(d) => tile(kernel, d, limits).map(|tile| (along_k(kernel, d), tile)),
         _ => None,
     };
     let (kernel, starts) = base::rebase(kernel, limits);
@@ -89,6 +87,12 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
         unchecked: true,
         bare: false,
     }
+}
+
+/// The tile of the product `d` of `kernel`, which is as it was lowered; a narrow one has none.
+pub fn tile(kernel: &Kernel, d: &Dot, limits: &Limits) -> Option<Tile> {
+    let chosen = || if ALL_KERNELS { limits.tiles.chosen(&product_of(kernel, d)) } else { None };
+    is_tiled(d).then(|| chosen().unwrap_or_else(|| limits.tiles.tile(d)))
 }
 
 /// A template whose parameters are constants.

@@ -34,6 +34,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::{Backend, Device};
 
 use super::cache::Cache;
+#[cfg(not(target_arch = "wasm32"))]
+use super::selftest::Subject;
 use super::verify::Checks;
 use fault::Faults;
 use health::Health;
@@ -95,11 +97,9 @@ struct GpuDevice {
     gpu: Arc<Gpu>,
     programs: Cache<Program>,
     checks: Checks,
-    /// Whether the templates passed their tests.
-    tested: AtomicBool,
-    /// The names of the templates with definitions that were tried.
+    /// What was tried of the templates.
     #[cfg(not(target_arch = "wasm32"))]
-    tried: Mutex<Vec<&'static str>>,
+    tried: Mutex<Vec<Subject>>,
 }
 
 impl Backend for GpuDevice {
@@ -122,29 +122,17 @@ impl Gpu {
         device.0.as_any().downcast_ref::<GpuDevice>().map(|handle| (&handle.gpu, &handle.programs))
     }
 
-    /// Whether the templates passed their tests on a device.
-    pub(super) fn is_tested(device: &Device) -> bool {
-        device.0.as_any().downcast_ref::<GpuDevice>().is_some_and(|handle| handle.tested.load(Ordering::Relaxed))
-    }
-
-    /// Notes that they did.
-    pub(super) fn set_tested(device: &Device) {
-        if let Some(handle) = device.0.as_any().downcast_ref::<GpuDevice>() {
-            handle.tested.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether a template with a definition was tried on a device.
+    /// Whether something was tried on a device.
     #[cfg(not(target_arch = "wasm32"))]
-    pub(super) fn is_tried(device: &Device, name: &str) -> bool {
-        device.0.as_any().downcast_ref::<GpuDevice>().is_some_and(|handle| lock(&handle.tried).contains(&name))
+    pub(super) fn is_tried(device: &Device, subject: Subject) -> bool {
+        device.0.as_any().downcast_ref::<GpuDevice>().is_some_and(|handle| lock(&handle.tried).contains(&subject))
     }
 
     /// Notes that it was.
     #[cfg(not(target_arch = "wasm32"))]
-    pub(super) fn set_tried(device: &Device, name: &'static str) {
+    pub(super) fn set_tried(device: &Device, subject: Subject) {
         if let Some(handle) = device.0.as_any().downcast_ref::<GpuDevice>() {
-            lock(&handle.tried).push(name);
+            lock(&handle.tried).push(subject);
         }
     }
 
@@ -196,7 +184,6 @@ impl Gpu {
             gpu,
             programs: Cache::default(),
             checks: Checks::default(),
-            tested: AtomicBool::new(false),
             #[cfg(not(target_arch = "wasm32"))]
             tried: Mutex::default(),
         })))
