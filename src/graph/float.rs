@@ -49,14 +49,15 @@ real! {
     f64: exp = f64::exp, ln = f64::ln, tanh = f64::tanh, erf = libm::erf, sin = f64::sin, cos = f64::cos, tan = f64::tan;
 }
 
-/// The polynomial with these coefficients, lowest first.
+/// The polynomial with these coefficients, lowest first, at most 8: neighbours are added up, then
+/// neighbours of those, so that few operations wait for one another.
 #[inline(always)]
-fn poly<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
-    let mut sum = 0.0;
-    for c in coefficients.iter().rev() {
-        sum = sum * x + c;
-    }
-    sum
+fn poly<const N: usize>(x: f32, c: [f32; N]) -> f32 {
+    const { assert!(N <= 8) };
+    let square = x * x;
+    let two = |k: usize| if k + 1 < N { c[k] + x * c[k + 1] } else { c[k] };
+    let four = |k: usize| if k + 2 < N { two(k) + square * two(k + 2) } else { two(k) };
+    if N > 4 { four(0) + square * square * four(4) } else { four(0) }
 }
 
 /// `ln 2` in two parts, the first of which times a small integer is exact.
