@@ -43,6 +43,19 @@ pub enum Expr {
     Reduced(usize),
 }
 
+impl Expr {
+    /// The index that it reads at, or is the value of.
+    pub fn index_mut(&mut self) -> Option<&mut Lin> {
+        match self {
+            Expr::Load { index, .. }
+            | Expr::Index(index)
+            | Expr::Inside { index, .. }
+            | Expr::Random { counter: index, .. } => Some(index),
+            _ => None,
+        }
+    }
+}
+
 /// One launch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Kernel {

@@ -116,7 +116,7 @@ pub fn apart(kernel: &Kernel) -> Vec<Kernel> {
         let mut alone = kernel.clone();
         let names = [(var, O), (K, I)];
         for expr in &mut alone.body {
-            if let Expr::Load { index, .. } | Expr::Index(index) | Expr::Inside { index, .. } = expr {
+            if let Some(index) = expr.index_mut() {
                 *index = renamed(index, &names);
             }
         }

@@ -53,6 +53,7 @@ real! {
 /// neighbours of those, so that few operations wait for one another.
 #[inline(always)]
 fn poly<const N: usize>(x: f32, c: [f32; N]) -> f32 {
+    // It cannot fire later than in the compiler.
     const { assert!(N <= 8) };
     let square = x * x;
     let two = |k: usize| if k + 1 < N { c[k] + x * c[k + 1] } else { c[k] };
@@ -63,8 +64,8 @@ fn poly<const N: usize>(x: f32, c: [f32; N]) -> f32 {
 /// `ln 2` in two parts, the first of which times a small integer is exact.
 const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 
-/// `e^x = 2^n e^r` with `|r| <= ln(2) / 2`.
-#[inline(always)]
+/// `e^x = 2^n e^r` with `|r| <= ln(2) / 2`. Pages, which have no vector instructions, carry it once.
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 fn exp(x: f32) -> f32 {
     // Beyond these the result is infinite or 0; NaN stays what it is.
     let x = if x > 89.5 { 89.5 } else { x };

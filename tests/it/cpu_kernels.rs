@@ -492,6 +492,33 @@ fn long_rows_are_shared_by_threads_without_a_trace() {
 }
 
 #[test]
+fn short_rows_lie_one_after_the_other() {
+    let rng = &mut Rng::new(8);
+    for (outer, inner) in [1, 2, 37, 300].into_iter().flat_map(|outer| [15, 16, 31, 64, 100].map(|n| (outer, n))) {
+        let mut m = Maker::default();
+        let (x, w, at) = (m.input(rng, DType::F32, outer * inner), m.input(rng, DType::F16, 20), flat(outer, inner));
+        // Picked by the position in a row alone, and now and then past the end.
+        let choice = m.buffer(DType::I32, Access::Read, (0..inner as u32).map(|i| i * 5 % 21).collect());
+        let (choice, fault) = (m.load(choice, Lin::var(I, inner)), m.fault(20));
+        let mask = Some(m.push(Expr::Checked { value: choice, bound: 20, mask: None, fault }, DType::Bool));
+        let w = m.push(Expr::Load { buffer: w, index: Lin::value(choice, 20), mask }, DType::F16);
+        let (x, w) = (m.load(x, at.clone()), m.cast(w, DType::F32));
+        let y = m.scalar(Scalar::Mul, x, w, DType::F32);
+        let (best, least) = (m.push(Expr::Reduced(0), DType::I32), m.push(Expr::Reduced(1), DType::F32));
+        let off = m.scalar(Scalar::Sub, y, least, DType::F32);
+        let folds = [FoldKind::Arg(Extreme::Max), FoldKind::Value(Reduction::Min)];
+        let reduces = folds.map(|fold| Reduce { fold, value: y, dtype: DType::F32, stage: 0 }).to_vec();
+        let (out, bests) = (m.output(DType::F32, outer * inner), m.output(DType::I32, outer));
+        let stores = vec![
+            Store { buffer: out, index: at, value: off, each_element: true },
+            Store { buffer: bests, index: Lin::var(O, outer), value: best, each_element: false },
+        ];
+        let (kernel, data) = m.done(Kind::Loop(Loop { outer, inner, reduces, stores, rows: true }));
+        check(&kernel, &data);
+    }
+}
+
+#[test]
 fn random_bits_are_threefry() {
     let mut m = Maker::default();
     let key = m.buffer(DType::U32, Access::Read, vec![3, 9]);

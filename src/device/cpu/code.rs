@@ -50,6 +50,8 @@ pub(super) struct Builder<'k> {
     lane: Var,
     /// Whether the innermost values of a pass are still there in the next.
     keep: bool,
+    /// Whether what no loop is over stands for lanes that repeat.
+    repeats: bool,
     places: Vec<Option<Place>>,
     splats: Vec<Option<Place>>,
     /// Parts of indices that depend on the lane variable alone, which loads and loops inside share.
@@ -73,6 +75,7 @@ impl<'k> Builder<'k> {
             order: order.to_vec(),
             lane,
             keep,
+            repeats: false,
             places: vec![None; n],
             splats: vec![None; n],
             shared: Vec::new(),
@@ -81,6 +84,12 @@ impl<'k> Builder<'k> {
             passes: Vec::new(),
             reduced,
         }
+    }
+
+    /// The same for lanes that repeat: an expression depends on what `deps` says, and one of a variable
+    /// that no loop is over differs from lane to lane, but in every block in the same way.
+    pub(super) fn repeating(self, deps: &[u64]) -> Builder<'k> {
+        Builder { deps: deps.to_vec(), repeats: true, ..self }
     }
 
     /// Begins the next pass.
@@ -123,7 +132,8 @@ impl<'k> Builder<'k> {
 
     fn varies(&self, id: usize) -> bool {
         let deps = self.deps[id];
-        deps & 1 << self.lane != 0 || (self.lane == O && deps >> 8 != 0)
+        let lanes = if self.repeats { 0xff } else { 1 << self.lane };
+        deps & lanes != 0 || (self.lane == O && deps >> 8 != 0)
     }
 
     fn now(&mut self) -> &mut Pass {
@@ -166,7 +176,8 @@ impl<'k> Builder<'k> {
     fn ready_index(&mut self, lin: &Lin) -> Index {
         let whole = self.plain_index(lin);
         let level = 1 + self.order.iter().position(|&v| v == self.lane).unwrap_or(0);
-        if !whole.jumps() {
+        // What repeats is computed before the first block, and so is its index.
+        if !whole.jumps() || self.repeats {
             return whole;
         }
         let Some((common, rest)) = Index::split(lin, self.lane) else { return whole };

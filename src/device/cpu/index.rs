@@ -117,6 +117,12 @@ impl Index {
         self.jumps
     }
 
+    /// Whether kernel values that differ from lane to lane take part.
+    pub(super) fn is_chosen(&self) -> bool {
+        self.values.iter().any(|(place, _)| matches!(place, Place::Lane(_)))
+            || self.parts.iter().any(|(part, _)| part.inner.is_chosen())
+    }
+
     /// The piece that starts at lane `k`; kernel values must not vary.
     pub(super) fn piece(&self, frame: &Frame, k: usize) -> Piece {
         let at = frame.var(self.lane).wrapping_add(k as i64);

@@ -210,6 +210,13 @@ impl<'r> Frame<'r> {
         self.scratch = scratch;
     }
 
+    /// Writes the value of every lane that is a multiple of `step` to a buffer, at `index`, which no value has a say in.
+    pub(super) fn store_each(&self, buffer: usize, index: &Index, place: Place, step: usize) {
+        for (k, value) in self.lanes(place, self.n).iter().enumerate().step_by(step) {
+            self.views[buffer].store(index.piece(self, k).value, 1, std::slice::from_ref(value));
+        }
+    }
+
     /// Writes `values` to a buffer, at `index`; `scratch` has room for as many words.
     pub(super) fn store_words(&self, buffer: usize, index: &Index, values: &[u32], scratch: &mut [u32]) {
         let (view, n) = (&self.views[buffer], values.len());

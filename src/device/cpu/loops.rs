@@ -1,22 +1,26 @@
 //! Maps and chains of reductions.
 //!
-//! Lanes run along the rows where these are long (`Rows`), otherwise each lane has a row of its
-//! own (`Columns`); a map is a `Columns` without inner loop. A long row is cut into chunks whose
-//! totals combine in order, so that several threads may share it.
+//! Lanes run along the rows where these are long (`Rows`), along several rows one after the other where
+//! they are not (`Flat`), otherwise each lane has a row of its own (`Columns`); a map is a `Columns`
+//! without inner loop. A long row is cut into chunks whose totals combine in order, so that several
+//! threads may share it.
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::compile::index::Atom;
-use crate::compile::kernel::{FoldKind, I, Kernel, Loop, O, Store};
+use crate::compile::index::{Atom, Lin};
+use crate::compile::kernel::{FoldKind, I, Kernel, Kind, Loop, O, Store};
 use crate::device::cpu::code::{Builder, Compiled, Pass};
 use crate::device::cpu::fold::{Folding, Total, Totals};
 use crate::device::cpu::lanes::Frame;
 use crate::device::cpu::program::{Run, block_lanes};
 use crate::device::cpu::threads;
 use crate::error::Result;
+use crate::graph::source::ALL_KERNELS;
 
 /// Rows at least this long have their lanes along the row.
 const ROW_MIN: usize = 64;
+/// From this length on several of them have their lanes along one after the other.
+const FLAT_MIN: usize = 16;
 /// Bytes of registers under which a whole row stays in them from one reduction to the next.
 const WHOLE_BYTES: usize = 256 << 10;
 /// Blocks of a chunk.
@@ -50,7 +54,30 @@ fn stage_of(spec: &Loop, deps: &[u64], store: &Store) -> usize {
 enum Shape {
     Map,
     Rows,
+    Flat,
     Columns,
+}
+
+/// The same loop over the elements of all rows, whose number takes the place of that of a row.
+fn flattened(kernel: &Kernel, spec: &Loop) -> Option<Kernel> {
+    let at = Lin::var(O, spec.outer.checked_mul(spec.inner)?);
+    let flat = |lin: &Lin| {
+        lin.replace(&|atom| match atom {
+            Atom::Var(O, _) => Some(at.div(spec.inner)),
+            Atom::Var(I, _) => Some(at.rem(spec.inner)),
+            _ => None,
+        })
+    };
+    let mut kernel = kernel.clone();
+    for expr in &mut kernel.body {
+        if let Some(lin) = expr.index_mut() {
+            *lin = flat(lin);
+        }
+    }
+    if let Kind::Loop(spec) = &mut kernel.kind {
+        spec.stores.iter_mut().for_each(|store| store.index = flat(&store.index));
+    }
+    Some(kernel)
 }
 
 impl Loops {
@@ -61,24 +88,56 @@ impl Loops {
             Loop { outer, inner, .. } if *outer < ROW_MIN && inner > outer => Shape::Rows,
             _ => Shape::Columns,
         };
-        let mut loops = Loops::build(kernel, spec, shape, true)?;
+        if spec.inner >= FLAT_MIN
+            && (shape == Shape::Rows || spec.rows)
+            && let Some(flat) = Loops::flat(kernel, spec)?
+        {
+            return Ok(flat);
+        }
+        let mut loops = Loops::build(kernel, spec, shape, true, None)?;
         if shape == Shape::Rows {
             if loops.code.registers * spec.inner * 4 <= WHOLE_BYTES {
                 loops.block = spec.inner.max(1);
             } else {
-                loops = Loops::build(kernel, spec, shape, false)?;
+                loops = Loops::build(kernel, spec, shape, false, None)?;
             }
         }
         Ok(loops)
     }
 
-    fn build(kernel: &Kernel, spec: &Loop, shape: Shape, whole: bool) -> std::result::Result<Loops, String> {
+    /// Several rows in a block, if as many fit and values have no say in where a row's results go.
+    fn flat(kernel: &Kernel, spec: &Loop) -> std::result::Result<Option<Loops>, String> {
+        if !ALL_KERNELS {
+            return Ok(None);
+        }
+        let Some(flat) = flattened(kernel, spec) else { return Ok(None) };
+        let Kind::Loop(flat_spec) = &flat.kind else { return Ok(None) };
+        // What depends on the position in a row alone is the same in every block.
+        let mut loops = Loops::build(&flat, flat_spec, Shape::Flat, true, Some(&kernel.dependencies()))?;
+        let rows = block_lanes(loops.code.registers, usize::MAX) / spec.inner;
+        loops.block = rows * spec.inner;
+        let chosen = loops.code.passes.last().is_some_and(|pass| pass.puts.iter().any(|put| put.index.is_chosen()));
+        Ok((!chosen && rows.min(spec.outer) > 1).then_some(loops))
+    }
+
+    /// `repeating` says what each expression depends on, where lanes repeat.
+    fn build(
+        kernel: &Kernel,
+        spec: &Loop,
+        shape: Shape,
+        whole: bool,
+        repeating: Option<&[u64]>,
+    ) -> std::result::Result<Loops, String> {
         let (order, lane): (&[_], _) = match shape {
-            Shape::Map => (&[O], O),
+            Shape::Map | Shape::Flat => (&[O], O),
             Shape::Rows => (&[O, I], I),
             Shape::Columns => (&[O, I], O),
         };
-        let mut builder = Builder::new(kernel, order, lane, spec.reduces.len(), whole && shape == Shape::Rows);
+        let keep = whole && matches!(shape, Shape::Rows | Shape::Flat);
+        let mut builder = Builder::new(kernel, order, lane, spec.reduces.len(), keep);
+        if let Some(deps) = repeating {
+            builder = builder.repeating(deps);
+        }
         let stages = spec.reduces.iter().map(|reduce| reduce.stage + 1).max().unwrap_or(0);
         let mut folds = Vec::new();
         let each = |store: &&Store| store.each_element && shape != Shape::Map;
@@ -133,7 +192,14 @@ impl Loops {
                     self.rows(run, task * size, self.outer.min((task + 1) * size), false)
                 })
             }
-            Shape::Map | Shape::Columns => {
+            Shape::Flat if ALL_KERNELS => {
+                let size = self.outer.div_ceil(threads::tasks(run.parallel)).next_multiple_of(self.block / self.inner);
+                threads::each(run.parallel, self.outer.div_ceil(size), |task| {
+                    self.many_rows(run, task * size, self.outer.min((task + 1) * size));
+                    Ok(())
+                })
+            }
+            Shape::Map | Shape::Flat | Shape::Columns => {
                 // Each step down the columns costs the more lanes the less.
                 let tasks = match self.shape {
                     Shape::Columns if run.parallel => threads::threads(),
@@ -203,6 +269,36 @@ impl Loops {
             }
         }
         Ok(())
+    }
+
+    /// Lanes along the rows `from..to`, as many at once as a block has.
+    fn many_rows(&self, run: &Run, from: usize, to: usize) {
+        let mut frame = self.frame(run);
+        let rows = self.block / self.inner;
+        let mut results = Vec::with_capacity(rows);
+        for o in (from..to).step_by(rows) {
+            frame.set_var(O, o * self.inner);
+            frame.n = rows.min(to - o) * self.inner;
+            for (k, pass) in self.code.passes.iter().enumerate() {
+                frame.run(&pass.levels[1]);
+                if k + 1 == self.code.passes.len() {
+                    pass.puts.iter().for_each(|put| frame.store_each(put.buffer, &put.index, put.value, self.inner));
+                    continue;
+                }
+                for ((n, how), value) in self.folds.get(k).into_iter().flatten().zip(&pass.values) {
+                    let result = |row| {
+                        let mut total = Total::new(*how);
+                        total.push(row, 0);
+                        total.bits()
+                    };
+                    results.clear();
+                    results.extend(frame.lanes(*value, frame.n).chunks(self.inner).map(result));
+                    let lanes = frame.lanes_mut(self.code.reduced[*n]).chunks_mut(self.inner);
+                    lanes.zip(&results).for_each(|(row, result)| row.fill(*result));
+                }
+                pass.puts.iter().for_each(|put| frame.store(put.buffer, &put.index, put.value));
+            }
+        }
     }
 
     /// One sweep over the chunk of a row that begins at `start`.
