@@ -3,6 +3,7 @@
 
 use wgrad::prelude::*;
 
+use crate::devices::plain_cpu;
 use crate::support::{assert_close, derivatives, exact, ints, message, random};
 
 // ---- products
@@ -57,6 +58,21 @@ fn matmul() {
         message(&random(&[]).matmul(&random(&[3]))),
         "matmul: takes tensors of at least one dimension: [] @ [3]"
     );
+}
+
+/// As a layer's weights lie: the CPU turns them where there are many rows and terms.
+#[test]
+fn matmul_with_a_right_operand_along_the_terms() {
+    for [b, m, k, n] in [[1, 255, 256, 5], [1, 256, 256, 64], [1, 257, 300, 129], [3, 256, 321, 7], [1, 700, 256, 1]] {
+        let (x, z) = (random(&[b, m, k]), random(&[b, n + 2, k + 3]));
+        let at = |device: &Device| {
+            let (x, z) = (x.to_device(device), z.to_device(device));
+            x.matmul(&z.narrow(1, 1, n).narrow(2, 2, k).transpose(1, 2)) + 1.0
+        };
+        let what = format!("{b} {m} {k} {n}");
+        let got: Vec<f64> = at(&plain_cpu()).to_vec::<f32>().unwrap().into_iter().map(f64::from).collect();
+        assert_close(&what, &got, &exact(&at(x.device())), 1e-4);
+    }
 }
 
 #[test]

@@ -40,6 +40,11 @@ const PATCH_SUMS: usize = 1 << 16;
 const PATCH_LINE: [usize; 2] = [768, 1 << 17];
 /// Rows of a tile of patches.
 const PATCH_ROWS: usize = 1024;
+/// Rows and terms from which on right operands that lie along the terms are turned beforehand.
+const TURN_ROWS: usize = 256;
+const TURN_TERMS: usize = 256;
+/// Terms and columns that are turned at a time.
+const TURN_BLOCK: [usize; 2] = [64, 64];
 /// Words of left operands that are copied once for all tiles.
 const WHOLE_WORDS: usize = 1 << 18;
 
@@ -71,6 +76,8 @@ pub(super) struct Product {
 enum Operand {
     /// A strided view of a buffer.
     Plain(Strided),
+    /// One of columns that lie side by side along the terms: turned once for all tiles.
+    Turned(Strided),
     /// Any other view.
     Patches(Patches),
     /// Expressions.
@@ -187,7 +194,7 @@ impl Product {
         let depth = k.max(1).div_ceil(k.max(1).div_ceil(depth));
         let whole = matches!(lhs, Operand::Patches(_)) && !along_terms && !packed && m.saturating_mul(k) <= WHOLE_WORDS;
         let slab = match rhs {
-            Operand::Computed(_) => (PANEL_WORDS / k.max(1)).max(TILE_COLUMNS),
+            Operand::Computed(_) | Operand::Turned(_) => (PANEL_WORDS / k.max(1)).max(TILE_COLUMNS),
             Operand::Plain(_) | Operand::Patches(_) => n,
         };
         let mut most = [TILE_ROWS, columns];
@@ -243,7 +250,7 @@ impl Product {
             let width = columns[1] - columns[0];
             let panel = match &self.rhs {
                 Operand::Plain(_) | Operand::Patches(_) => None,
-                Operand::Computed(panel) => {
+                Operand::Computed(_) | Operand::Turned(_) => {
                     let mut memory = run.pool.take(self.k as u64 * width as u64 * 4)?;
                     let mut binding = Binding::Write(memory.words_mut());
                     // SAFETY: each task below writes rows of its own.
@@ -252,7 +259,12 @@ impl Product {
                         let size = self.k.div_ceil(threads::tasks(run.parallel)).max(1);
                         threads::each(run.parallel, self.k.div_ceil(size), |task| {
                             let rows = [task * size, self.k.min((task + 1) * size)];
-                            panel.fill(run, o, (K, rows), columns, &view, width);
+                            match &self.rhs {
+                                Operand::Computed(panel) => panel.fill(run, o, (K, rows), columns, &view, width),
+                                #[cfg(not(target_arch = "wasm32"))]
+                                Operand::Turned(at) => at.turn(run, o, rows, columns, &view),
+                                _ => {}
+                            }
                             Ok(())
                         })?;
                     }
@@ -292,7 +304,7 @@ impl Product {
         let room = |words: usize| run.pool.take(words as u64 * 4);
         let mut left = match &self.lhs {
             Operand::Patches(_) if !self.whole => Some(room(depth * m)?),
-            Operand::Plain(_) | Operand::Patches(_) => None,
+            Operand::Plain(_) | Operand::Turned(_) | Operand::Patches(_) => None,
             Operand::Computed(_) => Some(room(self.k * m)?),
         };
         if let (Operand::Computed(code), Some(memory)) = (&self.lhs, &mut left) {
@@ -366,7 +378,7 @@ impl Product {
             column: column as isize,
         };
         let lhs = match &self.lhs {
-            Operand::Plain(at) => matrix(at).part(rows[0], terms[0]),
+            Operand::Plain(at) | Operand::Turned(at) => matrix(at).part(rows[0], terms[0]),
             Operand::Patches(patches) if self.whole => {
                 packed(lhs.as_ptr(), if patches.down() { [1, self.m] } else { [self.k, 1] }).part(rows[0], terms[0])
             }
@@ -376,7 +388,9 @@ impl Product {
         let rhs = match &self.rhs {
             Operand::Plain(at) => matrix(at).part(terms[0], columns[0]),
             Operand::Patches(patches) => packed(rhs.as_ptr(), if patches.down() { [1, k] } else { [n, 1] }),
-            Operand::Computed(_) => packed(rhs.as_ptr(), [slab[1] - slab[0], 1]).part(terms[0], columns[0] - slab[0]),
+            Operand::Computed(_) | Operand::Turned(_) => {
+                packed(rhs.as_ptr(), [slab[1] - slab[0], 1]).part(terms[0], columns[0] - slab[0])
+            }
         };
         let y = match &self.out {
             Out::Plain(at) => matrix(at).part(rows[0], columns[0]),
@@ -421,7 +435,9 @@ fn operand(kernel: &Kernel, spec: &Dot, id: ExprId, vars: [(Var, usize); 2]) -> 
         && kernel.buffers.get(*buffer).is_some_and(|buffer| buffer.access == Access::Read)
         && let Some(at) = Strided::new(kernel, spec, *buffer, index, vars)
     {
-        return Ok(Operand::Plain(at));
+        let turned =
+            vars[0].0 == K && at.strides[0] == 1 && at.strides[1] != 1 && spec.m >= TURN_ROWS && spec.k >= TURN_TERMS;
+        return Ok(if turned { Operand::Turned(at) } else { Operand::Plain(at) });
     }
     // Our own kernel wants lines of rows.
     let packed = cfg!(target_arch = "wasm32") || spec.dtype.compute() != DType::F32;
@@ -459,6 +475,29 @@ impl Strided {
         let (lo, hi) = range(index);
         let offset = Index::new(&offset, O, &mut |_| Place::Uniform(0));
         (known && lo >= 0 && hi < target.numel as i128).then_some(Strided { buffer, offset, strides })
+    }
+
+    /// Writes terms and columns of batch `o` to `panel`, whose lines are terms.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn turn(&self, run: &Run, o: usize, terms: [usize; 2], columns: [usize; 2], panel: &View) {
+        let mut frame = Frame::new(0, 0, 0, run.views, run.faults);
+        frame.set_var(O, o);
+        let (start, width) = (self.offset.piece(&frame, 0).value, columns[1] - columns[0]);
+        let mut block = [[0; TURN_BLOCK[1]]; TURN_BLOCK[0]];
+        for k in (terms[0]..terms[1]).step_by(TURN_BLOCK[0]) {
+            let depth = TURN_BLOCK[0].min(terms[1] - k);
+            for j in (columns[0]..columns[1]).step_by(TURN_BLOCK[1]) {
+                let n = TURN_BLOCK[1].min(columns[1] - j);
+                for c in 0..n {
+                    let at = start + k as i64 + self.strides[1] * (j + c) as i64;
+                    let line = run.views[self.buffer].lying(at, depth).unwrap_or(&[]);
+                    block.iter_mut().zip(line).for_each(|(row, x)| row[c] = *x);
+                }
+                for (row, line) in block[..depth].iter().enumerate() {
+                    panel.store(((k + row) * width + j - columns[0]) as i64, 1, &line[..n]);
+                }
+            }
+        }
     }
 }
 
