@@ -60,19 +60,25 @@ fn matmul() {
     );
 }
 
-/// As a layer's weights lie: the CPU turns them where there are many rows and terms.
+/// As a layer's weights lie: the CPU turns them where there are many rows and terms, many in pieces.
 #[test]
 fn matmul_with_a_right_operand_along_the_terms() {
+    let cpu = plain_cpu();
     for [b, m, k, n] in [[1, 255, 256, 5], [1, 256, 256, 64], [1, 257, 300, 129], [3, 256, 321, 7], [1, 700, 256, 1]] {
         let (x, z) = (random(&[b, m, k]), random(&[b, n + 2, k + 3]));
         let at = |device: &Device| {
             let (x, z) = (x.to_device(device), z.to_device(device));
             x.matmul(&z.narrow(1, 1, n).narrow(2, 2, k).transpose(1, 2)) + 1.0
         };
-        let what = format!("{b} {m} {k} {n}");
-        let got: Vec<f64> = at(&plain_cpu()).to_vec::<f32>().unwrap().into_iter().map(f64::from).collect();
-        assert_close(&what, &got, &exact(&at(x.device())), 1e-4);
+        let got: Vec<f64> = at(&cpu).to_vec::<f32>().unwrap().into_iter().map(f64::from).collect();
+        assert_close(&format!("{b} {m} {k} {n}"), &got, &exact(&at(x.device())), 1e-4);
     }
+    let small = |n: usize, by: usize| -> Vec<f32> { (0..n).map(|i| (i * by % 11) as f32 - 5.0).collect() };
+    let x = Tensor::from_vec(small(256 * 2100, 7), [256, 2100], &cpu);
+    let z = Tensor::from_vec(small(600 * 2100, 5), [600, 2100], &cpu);
+    let turned = z.t() * 1.0;
+    turned.realize().unwrap();
+    assert_eq!(x.matmul(&z.t()).to_vec::<f32>().unwrap(), x.matmul(&turned).to_vec::<f32>().unwrap());
 }
 
 #[test]

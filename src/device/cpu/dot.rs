@@ -43,7 +43,9 @@ const PATCH_ROWS: usize = 1024;
 /// Rows and terms from which on right operands that lie along the terms are turned beforehand.
 const TURN_ROWS: usize = 256;
 const TURN_TERMS: usize = 256;
-/// Terms and columns that are turned at a time.
+/// Words that are turned for all tiles of rows at once,
+const TURN_WORDS: usize = 1 << 20;
+/// and terms and columns of a piece.
 const TURN_BLOCK: [usize; 2] = [64, 64];
 /// Words of left operands that are copied once for all tiles.
 const WHOLE_WORDS: usize = 1 << 18;
@@ -194,7 +196,8 @@ impl Product {
         let depth = k.max(1).div_ceil(k.max(1).div_ceil(depth));
         let whole = matches!(lhs, Operand::Patches(_)) && !along_terms && !packed && m.saturating_mul(k) <= WHOLE_WORDS;
         let slab = match rhs {
-            Operand::Computed(_) | Operand::Turned(_) => (PANEL_WORDS / k.max(1)).max(TILE_COLUMNS),
+            Operand::Computed(_) => (PANEL_WORDS / k.max(1)).max(TILE_COLUMNS),
+            Operand::Turned(_) => (TURN_WORDS / k.max(1)).max(TILE_COLUMNS),
             Operand::Plain(_) | Operand::Patches(_) => n,
         };
         let mut most = [TILE_ROWS, columns];
