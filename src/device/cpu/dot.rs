@@ -78,7 +78,7 @@ pub(super) struct Product {
 enum Operand {
     /// A strided view of a buffer.
     Plain(Strided),
-    /// One of columns that lie side by side along the terms: turned once for all tiles.
+    /// A right one of columns that lie side by side along the terms: turned once for all tiles.
     Turned(Strided),
     /// Any other view.
     Patches(Patches),

@@ -117,7 +117,7 @@ impl Index {
         self.jumps
     }
 
-    /// Whether kernel values that differ from lane to lane take part.
+    /// Whether kernel values that differ from lane to lane choose where it points.
     pub(super) fn is_chosen(&self) -> bool {
         self.values.iter().any(|(place, _)| matches!(place, Place::Lane(_)))
             || self.parts.iter().any(|(part, _)| part.inner.is_chosen())

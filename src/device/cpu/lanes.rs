@@ -210,7 +210,7 @@ impl<'r> Frame<'r> {
         self.scratch = scratch;
     }
 
-    /// Writes the value of every lane that is a multiple of `step` to a buffer, at `index`, which no value has a say in.
+    /// Writes the value of every lane that is a multiple of `step` to a buffer, at `index`, which is not chosen.
     pub(super) fn store_each(&self, buffer: usize, index: &Index, place: Place, step: usize) {
         for (k, value) in self.lanes(place, self.n).iter().enumerate().step_by(step) {
             self.views[buffer].store(index.piece(self, k).value, 1, std::slice::from_ref(value));

@@ -105,7 +105,7 @@ impl Loops {
         Ok(loops)
     }
 
-    /// Several rows in a block, if as many fit and values have no say in where a row's results go.
+    /// Several rows in a block, if as many fit and no value chooses where a row's results go; pages may lack it.
     fn flat(kernel: &Kernel, spec: &Loop) -> std::result::Result<Option<Loops>, String> {
         if !ALL_KERNELS {
             return Ok(None);
