@@ -25,8 +25,9 @@ struct Axis {
     /// How far elements of the input lie apart, and how many phases of that meet a tap at all.
     period: usize,
     phases: usize,
-    /// Taps of each phase.
+    /// Taps of each phase, and how many zeros stand before the first one of all.
     taps: usize,
+    front: usize,
     /// Periods of the result, and how many results of the first one come too early.
     count: usize,
     early: usize,
@@ -52,21 +53,24 @@ impl Pass<'_> {
             let period = if is_spread(k) { spec.spread[k] } else { 1 };
             // A period begins where all of its phases meet the same elements.
             let early = (period as isize - 1 - spec.lo[k]).rem_euclid(period as isize) as usize;
-            let (taps, count) = (size.div_ceil(period), (out + early).div_ceil(period));
+            let taps = size.div_ceil(period);
+            // Zeros before the first tap come for nothing where a phase would have one behind the last.
+            let (front, early) = if taps > 1 && size + early <= taps * period { (early, 0) } else { (0, early) };
+            let count = (out + early).div_ceil(period);
             if period > 1 {
                 phased.spread[k] = 1;
-                phased.lo[k] = (spec.lo[k] + early as isize + 1 - period as isize) / period as isize;
+                phased.lo[k] = (spec.lo[k] + (front + early) as isize + 1 - period as isize) / period as isize;
                 phased.hi[k] = (count + taps) as isize - 1 - x.dims()[k + 2] as isize - phased.lo[k];
             }
-            axes.push(Axis { period, phases: period.min(size), taps, count, early });
+            axes.push(Axis { period, phases: period.min(size), taps, front, count, early });
         }
         let all = |of: fn(&Axis) -> usize| axes.iter().map(of);
         let phases: usize = all(|axis| axis.phases).product();
 
         // The last tap of a period is that of the first phase.
-        let whole = all(|axis| axis.taps * axis.phases).zip(sizes);
-        let weight =
-            self.padded(node, node.src[1], vec![0; n + 2], dims(&[0, 0], whole.map(|(whole, size)| whole - size)))?;
+        let front = dims(&[0, 0], all(|axis| axis.front));
+        let behind = all(|axis| axis.taps * axis.phases - axis.front).zip(sizes).map(|(whole, size)| whole - size);
+        let weight = self.padded(node, node.src[1], front, dims(&[0, 0], behind))?;
         let apart = dims(&[groups, each * channels], axes.iter().flat_map(|axis| [axis.taps, axis.phases]));
         let weight = self.seen(node, Op::Reshape, weight, &apart)?;
         let within = (0..n).map(|k| 2 * k + 3);
@@ -107,7 +111,7 @@ impl Pass<'_> {
     }
 
     /// `x` with its axes in this order.
-    fn permuted(&mut self, like: &Node, x: Id, order: impl Iterator<Item = usize>) -> Option<Id> {
+    pub(super) fn permuted(&mut self, like: &Node, x: Id, order: impl Iterator<Item = usize>) -> Option<Id> {
         let (old, mut perm, mut new) = (self.out.node(x).shape, Perm([0; RANK_MAX]), Vec::new());
         for (to, from) in perm.0.iter_mut().zip(order) {
             *to = from as u8;
