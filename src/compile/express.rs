@@ -292,10 +292,13 @@ impl<'g> Express<'g> {
                     from.push(shifted.div(gap));
                 }
                 let here = self.all_inside(&conditions, None);
-                let fill = self.literal(spec.fill, dtype);
                 let kept = self.both(mask, here);
-                let kept = self.value(src(0), &from, kept);
-                self.choose(here, kept, fill, dtype)
+                let value = self.value(src(0), &from, kept);
+                if spec.fill.bits(dtype) == 0 && kept == here {
+                    return self.or_zero(here, value, dtype);
+                }
+                let fill = self.literal(spec.fill, dtype);
+                self.choose(here, value, fill, dtype)
             }
             Op::Concat { axis } => {
                 let mut offset = 0;

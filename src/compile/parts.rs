@@ -16,7 +16,7 @@ use crate::graph::source::ALL_KERNELS;
 /// Operations a value may cost to be computed once more for each further use.
 const RECOMPUTE_MAX: u32 = 2;
 /// Nodes inlined into one expression at most; keeps recursion shallow.
-const INLINE_MAX: u32 = 96;
+const INLINE_MAX: u32 = 160;
 
 /// The choice.
 pub struct Parts {
@@ -173,6 +173,9 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
         }
         p.demand(id, &users, limits);
         p.sum(id, limits);
+        if p.reads[k] > reads_max {
+            p.reads[k] = p.bindings(id, limits);
+        }
         while p.reads[k] > reads_max {
             // The operand that reads most is stored instead, until the rest fits.
             let Some(&most) = node.src.iter().filter(|&&s| !p.settled(s)).max_by_key(|&&s| p.reads[s as usize]) else {
@@ -208,7 +211,7 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
 }
 
 /// The parts and leaves that node `id` reads, through what is inlined.
-pub fn operands(graph: &Graph, parts: &Parts, id: Id) -> Vec<Id> {
+pub fn operands(graph: &Graph, part: &[bool], id: Id) -> Vec<Id> {
     let mut found = Vec::new();
     let mut seen = Ids::default();
     let mut open: Vec<Id> = graph.node(id).src.to_vec();
@@ -216,7 +219,7 @@ pub fn operands(graph: &Graph, parts: &Parts, id: Id) -> Vec<Id> {
         if !seen.insert(u64::from(x)) {
             continue;
         }
-        if parts.part[x as usize] || matches!(graph.node(x).op, Op::Data) {
+        if part[x as usize] || matches!(graph.node(x).op, Op::Data | Op::Input(_)) {
             found.push(x);
         } else {
             open.extend(&graph.node(x).src);
@@ -362,6 +365,16 @@ impl Choice<'_> {
             }
         }
         // What a stored operand no longer costs is seen by `sum`.
+    }
+
+    /// Bindings of the inlined expression of `id`, each counted once.
+    fn bindings(&self, id: Id, limits: &Limits) -> u32 {
+        let graph = self.graph;
+        let each = |x: Id| {
+            let node = graph.node(x);
+            windows(limits, node.shape.numel() * node.dtype.bytes()) as u32
+        };
+        operands(graph, &self.part, id).into_iter().map(each).sum()
     }
 
     fn sum(&mut self, id: Id, limits: &Limits) {

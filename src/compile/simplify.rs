@@ -7,6 +7,7 @@
 mod contraction;
 mod lines;
 mod phases;
+mod shifts;
 
 use std::sync::Arc;
 

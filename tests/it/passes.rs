@@ -115,18 +115,16 @@ fn views_become_index_arithmetic() {
     kernels(
         &x.pad(&[(1, 0), (0, 2)], 0.0).exp(),
         expect![[r#"
-        exp: map 48
-          b0 reads s0: f32 [24]
-          b1 writes s1: f32 [48]
-          e0 = 0 <= ((o)/6)%4 - 1 < 3 : bool
-          e1 = 0 <= (o)%6 < 4 : bool
-          e2 = bitand e0 e1 : bool
-          e3 = bits 0x0 : f32
-          e4 = b0[12*(o)/24 + (o)%6 + 4*((o)/6)%4 - 4] if e2 : f32
-          e5 = where_ e2 e4 e3 : f32
-          e6 = exp e5 : f32
-          b1[o] = e6
-    "#]],
+            exp: map 48
+              b0 reads s0: f32 [24]
+              b1 writes s1: f32 [48]
+              e0 = 0 <= ((o)/6)%4 - 1 < 3 : bool
+              e1 = 0 <= (o)%6 < 4 : bool
+              e2 = bitand e0 e1 : bool
+              e3 = b0[12*(o)/24 + (o)%6 + 4*((o)/6)%4 - 4] if e2 : f32
+              e4 = exp e3 : f32
+              b1[o] = e4
+        "#]],
     );
 }
 

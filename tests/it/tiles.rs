@@ -181,17 +181,16 @@ fn long_contractions_are_cut_into_parts() {
     assert_eq!(kinds(&product(&Device::cpu()).roots[0]), ["batch", "loop"]);
     // The last one puts the axes of the weight in order.
     assert_eq!(kinds(&gradient(&Device::cpu()).roots[0]), ["product", "batch", "loop", "loop"]);
-    // Each of whose groups has few rows, as has the gradient of a depthwise weight.
-    let depthwise = |device: &Device| {
-        let [x, w] = [[16, 3, 20, 20], [6, 1, 3, 3]].map(|dims| uniform(&dims).to_device(device).tracked());
-        let y = x.conv2d(&w, None, ConvOptions::default().padding([1, 1]).groups(3));
+    let grouped = |device: &Device| {
+        let [x, w] = [[16, 4, 20, 20], [12, 2, 3, 3]].map(|dims| uniform(&dims).to_device(device).tracked());
+        let y = x.conv2d(&w, None, ConvOptions::default().padding([1, 1]).groups(2));
         Case::new((&y * &y).sum(..).grad(&[&w]), vec![x, w])
     };
-    assert_eq!(kinds(&depthwise(&Device::cpu()).roots[0]), ["batch", "batch", "loop"]);
+    assert_eq!(kinds(&grouped(&Device::cpu()).roots[0]), ["batch", "batch", "loop", "loop"]);
     let limits = with(Tiles::DISCRETE);
     agree_within("a product in parts", &limits, &product);
     agree_within("a convolution in parts", &limits, &gradient);
-    agree_within("a grouped convolution in parts", &limits, &depthwise);
+    agree_within("a grouped convolution in parts", &limits, &grouped);
 }
 
 #[test]
@@ -216,20 +215,40 @@ fn long_reductions_keep_a_large_gpu_busy() {
 
 #[test]
 fn convolutions_of_few_channels_agree() {
-    for (w, options) in [
-        ([3, 1, 3, 3], ConvOptions::default().padding([1, 2]).groups(3)),
-        ([6, 1, 2, 3], ConvOptions::default().stride([2, 1]).padding([0, 1]).dilation([1, 2]).groups(3)),
-        ([2, 3, 3, 2], ConvOptions::default().stride([1, 2])),
-    ] {
+    let plain = ConvOptions::default;
+    let cases: [(&[usize], &[usize], ConvOptions); 12] = [
+        (&[2, 3, 9, 8], &[3, 1, 3, 3], plain().padding([1, 2]).groups(3)),
+        (&[2, 3, 9, 8], &[6, 1, 2, 3], plain().stride([2, 1]).padding([0, 1]).dilation([1, 2]).groups(3)),
+        (&[2, 3, 9, 8], &[2, 3, 3, 2], plain().stride([1, 2])),
+        // Fours of them lie side by side.
+        (&[2, 4, 8, 16], &[4, 1, 3, 3], plain().padding(1).groups(4)),
+        (&[2, 4, 8, 16], &[4, 1, 5, 5], plain().padding(2).stride(2).groups(4)),
+        (&[1, 2, 9, 9], &[2, 1, 7, 7], plain().padding(3).groups(2)),
+        (&[1, 2, 11, 4], &[2, 1, 9, 1], plain().padding([4, 0]).groups(2)),
+        // One that no row of is written out, and one of a single tap.
+        (&[2, 2, 30], &[2, 1, 11], plain().groups(2)),
+        (&[2, 7, 5, 6], &[1, 7, 1, 1], plain()),
+        (&[2, 4, 21], &[4, 2, 3], plain().padding(2).stride(3).groups(2)),
+        (&[1, 2, 4, 5, 6], &[4, 1, 2, 3, 3], plain().padding([1, 0, 1]).groups(2)),
+        (&[1, 2, 6, 6, 6], &[2, 1, 5, 5, 5], plain().padding(2).groups(2)),
+    ];
+    for (x, w, options) in cases {
         let build = |device: &Device| {
-            let [x, w] = [[2, 3, 9, 8], w].map(|dims| uniform(&dims).to_device(device).tracked());
-            let y = x.conv2d(&w, None, options.clone());
-            let mut roots = (&y * &y).sum(..).grad(&[&x]);
+            let [x, w] = [x, w].map(|dims| uniform(dims).to_device(device).tracked());
+            let y = match w.rank() {
+                3 => x.conv1d(&w, None, options.clone()),
+                4 => x.conv2d(&w, None, options.clone()),
+                _ => x.conv3d(&w, None, options.clone()),
+            };
+            let mut roots = (&y * &y).sum(..).grad(&[&x, &w]);
             roots.push(y);
             Case::new(roots, vec![x, w])
         };
-        agree_within(&format!("{w:?}  in a conv"), &with(Tiles::DISCRETE), &build);
+        agree_within(&format!("{w:?} over {x:?}"), &with(Tiles::DISCRETE), &build);
     }
+    let [x, w] = [[2, 3, 9, 8], [3, 1, 3, 3]].map(|dims| uniform(&dims).to_device(&Device::cpu()));
+    let y = x.conv2d(&w, None, plain().groups(3)).relu();
+    assert_eq!(kinds(&y), ["loop"]);
 }
 
 #[test]

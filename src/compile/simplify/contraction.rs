@@ -32,10 +32,12 @@ impl Pass<'_> {
         if let Some(found) = self.convolution_by_phases(&node, spec) {
             return found;
         }
-        if self.limits.target != Target::Gpu {
-            return self.intern(node);
-        }
-        self.convolution_in_parts(&node, spec).unwrap_or_else(|| self.intern(node))
+        let found = match self.limits.target {
+            Target::Cpu => None,
+            Target::SoftwareGpu => self.convolution_by_shifts(&node, spec),
+            Target::Gpu => self.convolution_by_shifts(&node, spec).or_else(|| self.convolution_in_parts(&node, spec)),
+        };
+        found.unwrap_or_else(|| self.intern(node))
     }
 
     /// A product of few rows or columns as a sum along rows, where the larger operand lies that way.

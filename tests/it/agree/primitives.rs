@@ -256,8 +256,10 @@ pub fn convolutions() {
                 (3, 0, 2, 3, 2, 1),
             ] {
                 for spatial in 1..3 {
+                    // Few rows of a group are no product on a GPU.
+                    let rows = if (stride + spread + spatial) % 2 == 0 { 3 } else { 7 };
                     let x = leaves.of(dtype, &[&[2, 2 * groups], &[7, 9][..spatial]].concat(), -2.0..2.0);
-                    let w = leaves.of(dtype, &[&[3 * groups, 2], &[3, 2][..spatial]].concat(), -2.0..2.0);
+                    let w = leaves.of(dtype, &[&[rows * groups, 2], &[3, 2][..spatial]].concat(), -2.0..2.0);
                     let spec = ConvSpec {
                         stride: vec![stride; spatial],
                         lo: vec![lo; spatial],
