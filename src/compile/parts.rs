@@ -173,7 +173,7 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
         }
         p.demand(id, &users, limits);
         p.sum(id, limits);
-        if p.reads[k] > reads_max {
+        if ALL_KERNELS && p.reads[k] > reads_max {
             p.reads[k] = p.bindings(id, limits);
         }
         while p.reads[k] > reads_max {
