@@ -12,6 +12,7 @@ use crate::dtype::{DType, Number};
 use crate::graph::mix::Map;
 use crate::graph::op::Op;
 use crate::graph::scalar::{Family, Scalar};
+use crate::graph::source::ALL_KERNELS;
 
 /// How the kernel being built sees a node.
 #[derive(Clone, Debug)]
@@ -294,7 +295,7 @@ impl<'g> Express<'g> {
                 let here = self.all_inside(&conditions, None);
                 let kept = self.both(mask, here);
                 let value = self.value(src(0), &from, kept);
-                if spec.fill.bits(dtype) == 0 && kept == here {
+                if ALL_KERNELS && kept == here && spec.fill.bits(dtype) == 0 {
                     return self.or_zero(here, value, dtype);
                 }
                 let fill = self.literal(spec.fill, dtype);
