@@ -16,6 +16,7 @@ use half::{bf16, f16};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Storage;
+use crate::graph::source::ALL_KERNELS;
 use crate::graph::wide::wide;
 
 /// Words in the host's memory; dropped, they return to the pool they came from.
@@ -265,6 +266,9 @@ impl<'a> View<'a> {
         } else if step == 0 {
             out.fill(self.get(at));
         } else if let Some(words) = self.words() {
+            if ALL_KERNELS && let Some(from) = within(words, at, step, out.len()) {
+                return every(from, step as usize, out);
+            }
             let mut at = at;
             for out in out {
                 *out = usize::try_from(at).ok().and_then(|at| words.get(at)).copied().unwrap_or(0);
@@ -459,6 +463,47 @@ wide! {
         }
         for (out, &at) in out.iter_mut().zip(index) {
             *out = words.get(at as usize).copied().unwrap_or(0);
+        }
+    }
+}
+
+/// The words from `at` to the last of `n` that are `step` apart, where all of them are there.
+fn within(words: &[u32], at: i64, step: i64, n: usize) -> Option<&[u32]> {
+    let last = at.checked_add(step.checked_mul(i64::try_from(n).ok()? - 1)?)?;
+    words.get(usize::try_from(at).ok()?..=usize::try_from(last).ok()?).filter(|_| step > 0)
+}
+
+wide! {
+    /// Words that are `step` apart, from the first to the last.
+    fn every(from: &[u32], step: usize, out: &mut [u32]) {
+        let (pairs, last) = from.as_chunks();
+        if step == 2 {
+            out.iter_mut().zip(pairs).for_each(|(out, &[first, _])| *out = first);
+            if let ([last], Some(out)) = (last, out.last_mut()) {
+                *out = *last;
+            }
+        } else {
+            out.iter_mut().zip(from.iter().step_by(step)).for_each(|(out, x)| *out = *x);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::View;
+    use crate::dtype::DType;
+
+    #[test]
+    fn loads_take_what_is_there() {
+        let words: Vec<u32> = (1..20).collect();
+        let mut room = words.clone();
+        let view = View::scratch(&mut room, DType::U32, 0).to_read();
+        for (at, step, n) in (-9..22).flat_map(|at| (-3..5).flat_map(move |step| (0..12).map(move |n| (at, step, n)))) {
+            let mut out = vec![99; n];
+            view.load(at, step, &mut out);
+            let word = |k: usize| usize::try_from(at + step * k as i64).ok().and_then(|at| words.get(at));
+            let want: Vec<u32> = (0..n).map(|k| word(k).copied().unwrap_or(0)).collect();
+            assert_eq!(out, want, "{n} from {at} by {step}");
         }
     }
 }

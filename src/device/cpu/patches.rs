@@ -12,8 +12,10 @@ use crate::device::cpu::lanes::{Frame, Place};
 use crate::device::cpu::program::Run;
 use crate::graph::scalar::Scalar;
 
-/// Runs shorter than this are not worth copying one by one.
+/// Runs that do not lie side by side are not worth copying one by one if they are shorter.
 const RUN_MIN: i64 = 8;
+/// What a run costs before its first element, in neighbours.
+const RUN_COST: i64 = 50;
 
 /// A masked load over two variables, along the one in which its runs are longer.
 pub(super) struct Patches {
@@ -54,14 +56,14 @@ impl Patches {
         }
         let conditions = conditions(kernel, *mask)?;
         let along = |slow: Var, lane: (Var, usize), down| {
-            let (place, len) = Parts::new(index, slow, lane)?;
+            let (place, speed) = Parts::new(index, slow, lane)?;
             let side = |&(index, bound): &(&Lin, i64)| Some((Parts::new(index, slow, lane)?.0, bound));
             let sides = conditions.iter().map(side).collect::<Option<Vec<_>>>()?;
-            Some((len, Patches { buffer: *buffer, place, sides, slow, fast: lane.0, down }))
+            Some((speed, Patches { buffer: *buffer, place, sides, slow, fast: lane.0, down }))
         };
         let found = [along(rows.0, columns, false), along(columns.0, rows, true)];
-        let (len, best) = found.into_iter().flatten().reduce(|a, b| if b.0 > a.0 { b } else { a })?;
-        (len >= RUN_MIN).then_some(best)
+        let (speed, best) = found.into_iter().flatten().reduce(|a, b| if b.0 > a.0 { b } else { a })?;
+        (speed > 0).then_some(best)
     }
 
     /// Whether lines are columns.
@@ -101,7 +103,7 @@ impl Patches {
 }
 
 impl Parts {
-    /// `lin` along `lane`, and how good its runs are.
+    /// `lin` along `lane`, and how fast its runs are copied, 0 for too slowly.
     fn new(lin: &Lin, slow: Var, lane: (Var, usize)) -> Option<(Parts, i64)> {
         let (mut along, mut rest) = (Lin::constant(0), Lin::constant(lin.constant));
         for (atom, c) in &lin.terms {
@@ -126,8 +128,10 @@ impl Parts {
         let (along, rest) = (small(&along) && small(&rest)).then(|| (ready(&along, lane.0), ready(&rest, slow)))?;
         let (step, len) = along.typical();
         let len = len.min(lane.1 as i64);
-        // Neighbours are copied several at a time.
-        Some((Parts { along, rest }, if step == 1 { len.saturating_mul(8) } else { len }))
+        // A run takes as long to begin as to copy so many neighbours, and others are copied more slowly.
+        let each = if step == 1 { 1 } else { 3 };
+        let speed = len.saturating_mul(1000) / (RUN_COST + len.saturating_mul(each));
+        Some((Parts { along, rest }, if step == 1 || len >= RUN_MIN { speed } else { 0 }))
     }
 
     /// The pieces of `n` lanes, and what is added to them in each of `lines`.
@@ -155,11 +159,13 @@ impl Piece {
         let to = to.clamp(from, len);
         let out = &mut out[self.first..self.first + self.len];
         let (inside, after) = out.split_at_mut(to as usize);
-        // Mostly a single element, or none.
+        // Mostly none, or few.
         for part in [&mut inside[..from as usize], after] {
             match part {
                 [] => {}
-                [one] => *one = 0,
+                [a] => *a = 0,
+                [a, b] => [*a, *b] = [0; 2],
+                [a, b, c] => [*a, *b, *c] = [0; 3],
                 part => part.fill(0),
             }
         }
