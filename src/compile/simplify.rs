@@ -5,6 +5,7 @@
 //! -0, and the result's bits on ordinary numbers, but for sums that a shape or a device has cut in parts.
 
 mod contraction;
+mod first;
 mod lines;
 mod phases;
 mod shifts;
@@ -36,7 +37,8 @@ pub fn simplify(graph: &Graph, limits: &Limits) -> Graph {
             continue;
         }
         let turned = product_below(graph, &users, node).and_then(|dot| pass.turned(node, new[dot as usize]));
-        new.push(turned.unwrap_or_else(|| {
+        let found = turned.or_else(|| pass.first_of(graph, &users, node, &new));
+        new.push(found.unwrap_or_else(|| {
             let mut node = node.clone();
             node.src.iter_mut().for_each(|s| *s = new[*s as usize]);
             pass.make(node)

@@ -69,6 +69,24 @@ fn long_scans_are_cut_into_blocks() {
 }
 
 #[test]
+fn the_first_few_of_an_order_take_no_sort() {
+    let top = |n: usize, k: usize| {
+        let (values, indices) = random(&[6, n]).topk(k, 1);
+        kinds(&[values, indices])
+    };
+    assert_eq!(top(1000, 8), ["map", "map"], "where they are, and what they are");
+    assert!(top(1000, 17).contains(&"sort") && top(12, 4).contains(&"sort"), "many");
+    assert!(top(20_000, 2).contains(&"sort"), "long rows, few of them");
+    let order = random(&[6, 100]).argsort(1, true);
+    assert!(!kinds(&[order.clone(), order.narrow(1, 0, 2)]).contains(&"map"), "an order that is wanted whole");
+    agree_everywhere("the first few of an order", &|device| {
+        let x = random(&[6, 1000]).to_device(device);
+        let (values, indices) = x.topk(8, 1);
+        Case::new(vec![values, indices], vec![x])
+    });
+}
+
+#[test]
 fn scans_of_every_dtype_agree() {
     for dtype in DType::ALL.into_iter().filter(|&dtype| dtype != DType::Bool) {
         agree_everywhere(&format!("long scans of {dtype}"), &|device| {

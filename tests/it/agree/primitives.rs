@@ -386,6 +386,34 @@ pub fn sorts() {
     }
 }
 
+/// Ties, infinities and NaN too.
+#[test]
+pub fn the_first_few_of_an_order() {
+    everywhere("the first few of an order", &|leaves| {
+        let mut roots = Vec::new();
+        let shapes: [(&[usize], isize, usize); 6] = [
+            (&[3, 70], 1, 3),
+            (&[70, 5], 0, 3),
+            (&[2, 65, 3], 1, 1),
+            (&[4, 64], -1, 16),
+            (&[1, 33], 1, 8),
+            (&[9, 4], 1, 1),
+        ];
+        for (dims, axis, k) in shapes {
+            let first = |order: &Tensor| order.narrow(axis, 0, k);
+            let x = leaves.of(DType::F32, dims, -2.0..2.0);
+            let whole = (&x * 3.0).floor();
+            for x in [&x, &whole, &whole.recip(), &(&whole / &whole), &whole.cast(DType::F16)] {
+                let (values, indices) = x.topk(k, axis);
+                roots.extend([values, indices, first(&x.argsort(axis, false))]);
+            }
+            let ints = whole.cast(DType::I32);
+            roots.extend([ints.topk(k, axis).1, first(&ints.cast(DType::U8).argsort(axis, false))]);
+        }
+        roots
+    });
+}
+
 #[test]
 pub fn sorts_of_what_is_not() {
     everywhere("a descending sort of not", &|leaves| {
