@@ -20,7 +20,7 @@ const FIRST_MAX: usize = 16;
 impl Pass<'_> {
     /// `node` of `graph`, if it is the beginning of an order that nobody else uses; `new` has its operands.
     pub(super) fn first_of(&mut self, graph: &Graph, users: &[u32], node: &Node, new: &[Id]) -> Option<Id> {
-        let Op::Slice(spec) = &node.op else { return None };
+        let (true, Op::Slice(spec)) = (ALL_KERNELS, &node.op) else { return None };
         let sort = node.src[0];
         let Op::ArgSort { axis, .. } = graph.node(sort).op else { return None };
         let start = spec.start.iter().all(|&start| start == 0) && spec.step.iter().all(|&step| step == 1);
@@ -34,7 +34,7 @@ impl Pass<'_> {
         let few = (1..=most).contains(&k);
         // Rows that are cut in pieces would be a few kernels for each.
         let short = split(&whole, set, self.limits).is_none();
-        if !ALL_KERNELS || users[sort as usize] != 1 || !(start && floats && rows && few && short) {
+        if users[sort as usize] != 1 || !(start && floats && rows && few && short) {
             return None;
         }
         let keys = self.out.src(new[sort as usize], 0);

@@ -30,13 +30,16 @@ struct Range {
 impl Pass<'_> {
     /// The convolution as sums of shifted images, if its groups have too few channels for a tile.
     pub(super) fn convolution_by_shifts(&mut self, node: &Node, spec: &ConvSpec) -> Option<Id> {
+        if !ALL_KERNELS {
+            return None;
+        }
         let (x, w) = (node.src[0], node.src[1]);
         let shape = self.out.node(w).shape;
         let (&[rows, channels, ref taps @ ..], &[batch, _, ref out @ ..]) = (shape.dims(), node.shape.dims()) else {
             return None;
         };
         let (n, groups) = (out.len(), spec.groups.max(1));
-        if !ALL_KERNELS || rows / groups >= TILED_MIN {
+        if rows / groups >= TILED_MIN {
             return None;
         }
         // An element lies at `step` times a number that is written out plus `pace` times one that runs.
