@@ -37,7 +37,9 @@ impl Pass<'_> {
         if users[sort as usize] != 1 || !(start && floats && rows && few && short) {
             return None;
         }
-        let keys = self.out.src(new[sort as usize], 0);
+        // An order of no rows is a constant.
+        let sorted = self.out.node(new[sort as usize]);
+        let keys = *sorted.src.first().filter(|_| matches!(sorted.op, Op::ArgSort { .. }))?;
         self.first(node, keys, axis, k)
     }
 

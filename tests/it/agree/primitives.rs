@@ -391,13 +391,14 @@ pub fn sorts() {
 pub fn the_first_few_of_an_order() {
     everywhere("the first few of an order", &|leaves| {
         let mut roots = Vec::new();
-        let shapes: [(&[usize], isize, usize); 6] = [
+        let shapes: [(&[usize], isize, usize); 7] = [
             (&[3, 70], 1, 3),
             (&[70, 5], 0, 3),
             (&[2, 65, 3], 1, 1),
             (&[4, 64], -1, 16),
             (&[1, 33], 1, 8),
             (&[9, 4], 1, 1),
+            (&[0, 70], 1, 3),
         ];
         for (dims, axis, k) in shapes {
             let first = |order: &Tensor| order.narrow(axis, 0, k);
