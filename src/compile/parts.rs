@@ -174,7 +174,7 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
         p.demand(id, &users, limits);
         p.sum(id, limits);
         if ALL_KERNELS && p.reads[k] > reads_max {
-            p.reads[k] = p.bindings(id, limits);
+            p.reads[k] = p.bindings(id, &users, limits);
         }
         while p.reads[k] > reads_max {
             // The operand that reads most is stored instead, until the rest fits.
@@ -211,7 +211,7 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
 }
 
 /// The parts and leaves that node `id` reads, through what is inlined.
-pub fn operands(graph: &Graph, part: &[bool], id: Id) -> Vec<Id> {
+pub fn operands(graph: &Graph, parts: &Parts, id: Id) -> Vec<Id> {
     let mut found = Vec::new();
     let mut seen = Ids::default();
     let mut open: Vec<Id> = graph.node(id).src.to_vec();
@@ -219,7 +219,7 @@ pub fn operands(graph: &Graph, part: &[bool], id: Id) -> Vec<Id> {
         if !seen.insert(u64::from(x)) {
             continue;
         }
-        if part[x as usize] || matches!(graph.node(x).op, Op::Data | Op::Input(_)) {
+        if parts.part[x as usize] || matches!(graph.node(x).op, Op::Data) {
             found.push(x);
         } else {
             open.extend(&graph.node(x).src);
@@ -367,14 +367,23 @@ impl Choice<'_> {
         // What a stored operand no longer costs is seen by `sum`.
     }
 
-    /// Bindings of the inlined expression of `id`, each counted once.
-    fn bindings(&self, id: Id, limits: &Limits) -> u32 {
-        let graph = self.graph;
-        let each = |x: Id| {
-            let node = graph.node(x);
-            windows(limits, node.shape.numel() * node.dtype.bytes()) as u32
-        };
-        operands(graph, &self.part, id).into_iter().map(each).sum()
+    /// Bindings of the inlined expression of `id`, each counted once, and of what may yet be stored for another's sake.
+    fn bindings(&self, id: Id, users: &[u32], limits: &Limits) -> u32 {
+        let may_be = |x: Id| users[x as usize] >= 2 && self.cost[x as usize] > 0;
+        let (mut found, mut seen, mut open) = (0, Ids::default(), self.graph.node(id).src.to_vec());
+        while let Some(x) = open.pop() {
+            let (node, stored) = (self.graph.node(x), self.part[x as usize]);
+            if !seen.insert(u64::from(x)) {
+                continue;
+            }
+            if stored || may_be(x) || matches!(node.op, Op::Data | Op::Input(_)) {
+                found += windows(limits, node.shape.numel() * node.dtype.bytes()) as u32;
+            }
+            if !stored {
+                open.extend(&node.src);
+            }
+        }
+        found
     }
 
     fn sum(&mut self, id: Id, limits: &Limits) {

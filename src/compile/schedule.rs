@@ -101,7 +101,7 @@ pub fn schedule(graph: &Graph, limits: &Limits, careful: bool) -> Schedule {
             continue;
         }
         let own = own_space(graph, id);
-        let near = parts::operands(graph, &chosen.part, id);
+        let near = parts::operands(graph, &chosen, id);
         let mut candidates: Vec<u32> = near.iter().filter_map(|&x| s.of[x as usize]).collect();
         candidates.sort_unstable();
         candidates.dedup();

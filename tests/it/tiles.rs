@@ -249,6 +249,24 @@ fn convolutions_of_few_channels_agree() {
     let [x, w] = [[2, 3, 9, 8], [3, 1, 3, 3]].map(|dims| uniform(&dims).to_device(&Device::cpu()));
     let y = x.conv2d(&w, None, plain().groups(3)).relu();
     assert_eq!(kinds(&y), ["loop"]);
+    // A few long sums are cut, all nine of a channel in one kernel.
+    let large = |dims: [usize; 4]| Tensor::from_vec(vec![0f32; dims.iter().product()], dims, &Device::cpu()).tracked();
+    let (x, w) = (large([4, 8, 128, 128]), large([8, 1, 3, 3]));
+    let dw = x.conv2d(&w, None, plain().padding(1).groups(8)).sum(..).grad(&[&w]).remove(0);
+    assert_eq!(kinds(&dw), ["loop", "loop"]);
+}
+
+#[test]
+fn what_is_stored_for_another_kernel_leaves_room_for_bindings() {
+    let all: Vec<Tensor> = (0..5).map(|_| uniform(&[2, 8, 8])).collect();
+    let twice: Vec<Tensor> = all.iter().map(|x| x * 2.0).collect();
+    let sum = |terms: Vec<Tensor>| terms.into_iter().reduce(|sum, term| sum + term).unwrap();
+    let y = sum(twice.iter().zip(&all).map(|(t, x)| t + x).collect());
+    let z = sum(twice.iter().map(|t| t.matmul(&uniform(&[2, 8, 8]))).collect());
+    let few = Limits { buffers_max: 7, ..limits(Target::Gpu) };
+    for step in compile(&Graph::flatten(&[y, z]).0, &few).steps {
+        assert!(step.kernel.buffers.len() <= 7, "{}", step.kernel);
+    }
 }
 
 #[test]

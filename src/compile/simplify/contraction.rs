@@ -87,7 +87,7 @@ impl Pass<'_> {
     }
 
     /// A convolution as the sum of those of parts of its channels, which are more groups.
-    fn convolution_in_parts(&mut self, node: &Node, spec: &ConvSpec) -> Option<Id> {
+    pub(super) fn convolution_in_parts(&mut self, node: &Node, spec: &ConvSpec) -> Option<Id> {
         let weight = self.out.node(node.src[1]).shape;
         let (&[rows, channels, ref taps @ ..], &[batch, _, ref out @ ..]) = (weight.dims(), node.shape.dims()) else {
             return None;

@@ -30,7 +30,11 @@ impl Pass<'_> {
         let rows = whole.with(axis, k).is_ok_and(|shape| shape == node.shape);
         let n = whole.dims()[axis];
         // A processor sorts a row faster than it goes along it many times.
-        let most = if self.limits.target == Target::Cpu { n.max(1).ilog2() as usize / 2 } else { FIRST_MAX.min(n / 4) };
+        let most = if self.limits.target == Target::Cpu {
+            n.next_power_of_two().ilog2() as usize / 2
+        } else {
+            FIRST_MAX.min(n / 4)
+        };
         let few = (1..=most).contains(&k);
         // Rows that are cut in pieces would be a few kernels for each.
         let short = split(&whole, set, self.limits).is_none();

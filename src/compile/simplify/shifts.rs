@@ -8,8 +8,11 @@
 
 use std::sync::Arc;
 
-use super::Pass;
+use smallvec::smallvec;
+
+use super::{Pass, split};
 use crate::compile::graph::{Id, Node};
+use crate::compile::plan::Target;
 use crate::compile::wgsl::TILED_MIN;
 use crate::dtype::Number;
 use crate::graph::op::{ConvSpec, Op, PadSpec, Reduction, SliceSpec, WindowSpec};
@@ -19,6 +22,9 @@ use crate::shape::{AxisSet, RANK_MAX, Shape};
 
 /// Taps or results that are written out: so many at four neighbours are as much as a kernel is worth.
 const WRITTEN_MAX: usize = 9;
+
+/// Channels and windows that a written sum is taken over.
+const SUMMED_MAX: usize = 64;
 
 /// Elements `offset + i * step` of an axis, for `i < count`.
 struct Range {
@@ -52,8 +58,17 @@ impl Pass<'_> {
         // Axes before `rest` have windows, along which it is not the last taps or results that are told apart.
         let rest = (0..n).find(fits)?;
         let [lead, whole] = [3 + rest, 3 + rest + n];
-        if whole > RANK_MAX {
+        // Longer sums had better not hold many terms: what is too much for one kernel would be stored for each channel.
+        let summed = channels * written[..rest].iter().product::<usize>();
+        if whole + usize::from(rows > groups) > RANK_MAX || by_taps && summed > SUMMED_MAX {
             return None;
+        }
+        if by_taps
+            && channels > 1
+            && self.limits.target == Target::Gpu
+            && let Some(found) = self.convolution_in_parts(node, spec)
+        {
+            return Some(found);
         }
         let windows = WindowSpec {
             axes: (2..2 + rest).collect(),
@@ -92,11 +107,13 @@ impl Pass<'_> {
                     &[&seen, running, &written[..rest]].concat(),
                 )?;
             }
-            // Once for each row of a group.
-            let mut apart = [&[batch, groups, 1, channels], &dims[3..]].concat();
-            image = self.seen(node, Op::Reshape, image, &apart[..])?;
-            apart[2] = rows / groups;
-            image = self.seen(node, Op::Expand, image, &apart)?;
+            if rows > groups {
+                // Once for each row of a group.
+                let mut apart = [&[batch, groups, 1, channels], &dims[3..]].concat();
+                image = self.seen(node, Op::Reshape, image, &apart)?;
+                apart[2] = rows / groups;
+                image = self.seen(node, Op::Expand, image, &apart)?;
+            }
             image = self.seen(node, Op::Reshape, image, &dims)?;
             let mut weight = w;
             if by_taps {
@@ -122,15 +139,22 @@ impl Pass<'_> {
             let sum = self.permuted(node, sum, (0..3).chain(3 + n..whole).chain(3..3 + n))?;
             return self.seen(node, Op::Reduce(Reduction::Sum, axes(2..lead)), sum, node.shape.dims());
         }
-        // What belongs to one channel is summed first, and all results lie side by side when channels are.
-        let each = [&[batch, rows], &out[..rest], &[channels]].concat();
+        // A piece of one channel is summed first, all results in one kernel, and they lie side by side when pieces are.
+        let lines = Shape::new(&[&[batch * rows * summed], taps].concat()).ok()?;
+        let pieces = split(&lines, axes(1..1 + n), self.limits).map_or(1, |(_, pieces)| pieces.min(taps[0]));
+        let pieces = (1..=pieces).rev().find(|&pieces| taps[0].is_multiple_of(pieces)).unwrap_or(1);
+        let cut = [&[batch, rows], &out[..rest], &[channels * pieces, taps[0] / pieces], &taps[1..]].concat();
+        let each = Shape::new(&cut[..lead]).ok()?;
         let mut sums = Vec::new();
         for term in terms {
             let term = self.permuted(node, term, (0..2).chain(3 + n..whole).chain(2..3 + n))?;
-            let sum = self.seen(node, Op::Reduce(Reduction::Sum, axes(lead..whole)), term, &each)?;
-            sums.push(self.seen(node, Op::Reshape, sum, &[&[1], &each[..]].concat())?);
+            let term = self.seen(node, Op::Reshape, term, &cut)?;
+            let op = Op::Reduce(Reduction::Sum, axes(lead..whole));
+            let sum = self.intern(Node { op, src: smallvec![term], shape: each, ..node.clone() });
+            sums.push(self.seen(node, Op::Reshape, sum, &[&[1], each.dims()].concat())?);
         }
-        let stacked = Shape::new(&[&[sums.len()], &each[..]].concat()).ok()?;
+        let (channels, each) = (channels * pieces, each.dims());
+        let stacked = Shape::new(&[&[sums.len()], each].concat()).ok()?;
         let y = self.derived(node, Op::Concat { axis: 0 }, &sums, stacked, node.dtype);
         let y = self.permuted(node, y, (1..lead).chain([0, lead]))?;
         let y = self.seen(node, Op::Reshape, y, &[node.shape.dims(), &[channels]].concat())?;
