@@ -216,7 +216,7 @@ impl<R: Rule> Optimizer<R> {
     /// is called in. Then they get memory of their own.
     pub fn step(&mut self, gradients: Gradients) -> Result<()> {
         self.begin()?;
-        let step = self.steps + 1;
+        let step = self.steps.saturating_add(1);
         let roots = self.roots(&gradients, step)?;
         let (kept, moved) = self.replaced();
         // Held until the new values are in their cells, so that nobody reads old ones that are gone.
@@ -263,7 +263,10 @@ impl<R: Rule> Optimizer<R> {
         if self.units.is_empty() {
             self.units = self.make_units()?;
         }
-        Ok(())
+        match self.units.iter().all(|unit| unit.is_of(&self.rule)) {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Operand, "step", "the rule was set anew after the first step")),
+        }
     }
 
     /// What a step replaces: the states that it keeps itself, and the weights.
@@ -327,9 +330,7 @@ impl<R: Rule> Optimizer<R> {
 
     /// Everything to be saved but the weights: states by name and path, on this device.
     pub fn state(&mut self) -> Result<Vec<(String, Tensor)>> {
-        if self.units.is_empty() {
-            self.units = self.make_units()?;
-        }
+        self.begin()?;
         let mut all: Vec<(String, Tensor)> = self.units.iter().flat_map(|unit| unit.state(&self.rule)).collect();
         if let Some(scale) = &self.scale {
             all.extend(scale.state(self.params.device()));

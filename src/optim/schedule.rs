@@ -80,7 +80,7 @@ impl Schedule {
             | Kind::Polynomial { steps, .. }
             | Kind::Warmup { steps }
             | Kind::OneCycle { steps, .. } => *steps,
-            Kind::Then(_, steps, next) => steps + next.steps(),
+            Kind::Then(_, steps, next) => steps.saturating_add(next.steps()),
             Kind::Times(a, b) => a.steps().max(b.steps()),
         }
     }

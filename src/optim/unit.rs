@@ -105,6 +105,11 @@ impl Unit {
         &self.members
     }
 
+    /// Whether it keeps as many states as the rule wants.
+    pub(super) fn is_of<R: Rule>(&self, rule: &R) -> bool {
+        self.states.len() == rule.states().len()
+    }
+
     /// What it keeps from step to step.
     pub(super) fn kept(&self) -> impl Iterator<Item = &Tensor> {
         self.states.iter().chain(&self.average)

@@ -158,8 +158,11 @@ impl Gradients {
         mut roots: Vec<Tensor>,
         replaced: Option<(&[&Tensor], &[&Param])>,
     ) -> Result<Work> {
-        let Gradients { params: _, loss, found } = self;
         let collected = cells.collected();
+        if let Some((param, _)) = collected.iter().find(|(param, _)| !self.params.holds(param)) {
+            return Err(self.missing(param));
+        }
+        let Gradients { params: _, loss, found } = self;
         roots.extend(collected.iter().map(|(_, value)| value.clone()));
         roots.push(loss.clone());
         if let Some(error) = roots.iter().find_map(Tensor::error) {

@@ -154,7 +154,7 @@ impl Params {
     pub fn tie(&self, name: &str, param: &Param) -> Param {
         let path = self.path(name);
         let mut state = self.store.lock();
-        let same = Arc::ptr_eq(&self.store, &param.store);
+        let same = self.holds(param);
         if !same || state.by_path.contains_key(&path) {
             let fact = if same { "is taken already" } else { "cannot be tied to a weight of another store" };
             let error = Tensor::invalid("tie", format!("{path} {fact}"), &self.store.device);
@@ -272,7 +272,7 @@ impl Params {
             let old = param.value();
             let path = param.path();
             value.check()?;
-            if !Arc::ptr_eq(&param.store, &self.store) {
+            if !self.holds(param) {
                 return Err(wrong("assign", format!("{path} is of another store")));
             }
             if value.shape() != old.shape() {
@@ -307,6 +307,11 @@ impl Params {
     /// Makes slices of `slab` the values of `members`.
     pub(crate) fn put_flat(&self, members: &[Param], slab: &Tensor) {
         self.cells().put_flat(members, slab);
+    }
+
+    /// Whether `param` is a cell of this store.
+    pub(crate) fn holds(&self, param: &Param) -> bool {
+        Arc::ptr_eq(&self.store, &param.store)
     }
 
     /// The cells, which nobody else reads or writes meanwhile.

@@ -55,7 +55,7 @@ impl Pass {
     pub fn train(params: &Params) -> Pass {
         let collected: Arc<Collected> = Arc::default();
         let mut state = params.store.lock();
-        state.passes += 1;
+        state.passes = state.passes.wrapping_add(1);
         state.live.retain(|pass| pass.strong_count() > 0);
         state.live.push(Arc::downgrade(&collected));
         let seed = params.store.seed;

@@ -349,4 +349,18 @@ fn wrong_uses_are_told() {
     assert!(adam.swap_average().is_err());
     let error = adam.restore(1, |_| None).unwrap_err().to_string();
     assert_eq!(error, "step: there are no trained weights");
+    params.unfreeze("*");
+    let mut sgd = Sgd::new(&params, 0.1);
+    sgd.step(loss().backward(&params)).unwrap();
+    let mut sgd = sgd.momentum(0.9);
+    let error = sgd.step(loss().backward(&params)).unwrap_err().to_string();
+    assert_eq!(error, "step: the rule was set anew after the first step");
+    assert!(sgd.state().is_err());
+    // Running statistics of a layer whose weights are elsewhere.
+    let other = Params::new(&Device::cpu(), 4);
+    let norm = nn::BatchNorm::without_affine(&other.at("norm"), x.dim(1));
+    let pass = Pass::train(&params);
+    let loss = model.forward(&norm.forward(&x, &pass), &pass).cross_entropy(&ids);
+    let error = AdamW::new(&params, 0.1).step(loss.backward(&params)).unwrap_err().to_string();
+    assert!(error.contains("norm.running_mean") && error.ends_with("or of another store"), "{error}");
 }
