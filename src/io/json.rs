@@ -284,6 +284,18 @@ impl Value {
         Ok(value)
     }
 
+    /// An object of these fields, of equal names the last.
+    pub fn object(fields: impl IntoIterator<Item = (String, Value)>) -> Value {
+        let mut found: Vec<(String, Value)> = Vec::new();
+        for (name, value) in fields {
+            match found.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, old)) => *old = value,
+                None => found.push((name, value)),
+            }
+        }
+        Value::Object(found)
+    }
+
     /// The value of `key`, when this is an object that has it.
     pub fn get(&self, key: &str) -> Option<&Value> {
         match self {

@@ -100,8 +100,8 @@ impl Checkpoint {
             fields.push(("epoch".into(), count(position.epoch)));
             fields.push(("batch".into(), count(position.batch)));
         }
-        let notes = notes.iter().map(|(key, text)| (key.to_string(), Value::Text(text.clone()))).collect();
-        fields.push(("notes".into(), Value::Object(notes)));
+        let notes = notes.iter().map(|(key, text)| (key.to_string(), Value::Text(text.clone())));
+        fields.push(("notes".into(), Value::object(notes)));
         let writer =
             SafeTensorsWriter::new().metadata("format", "pt").metadata(NOTE, Value::Object(fields).to_string());
         let states = optimizer.state()?;

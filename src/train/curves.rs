@@ -75,14 +75,17 @@ fn panel(svg: &mut String, top: f64, title: &str, lines: &[&(String, Vec<(f64, f
     let points = || lines.iter().flat_map(|(_, points)| points);
     let span = |of: fn(&(f64, f64)) -> f64| {
         let (low, high) = points().map(of).fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
-        if low < high { (low, high) } else { (low - 0.5, low + 0.5) }
+        let around = low.abs().max(1.0) / 2.0;
+        if low / 8.0 < high / 8.0 { (low, high) } else { ((low - around).max(f64::MIN), (low + around).min(f64::MAX)) }
     };
     let (x_span, y_span) = (span(|p| p.0), span(|p| p.1));
     let y_ticks = ticks(y_span);
     let y_span = (y_span.0.min(y_ticks[0]), y_span.1.max(y_ticks[y_ticks.len() - 1]));
     let (right, base) = (WIDTH - RIGHT, top + HEIGHT - BOTTOM);
-    let x_at = |x: f64| LEFT + (x - x_span.0) / (x_span.1 - x_span.0) * (right - LEFT);
-    let y_at = |y: f64| base - (y - y_span.0) / (y_span.1 - y_span.0) * (base - top - TOP);
+    // By halves, so that no span is infinite.
+    let part = |x: f64, (low, high): (f64, f64)| (x / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0);
+    let x_at = |x: f64| LEFT + part(x, x_span) * (right - LEFT);
+    let y_at = |y: f64| base - part(y, y_span) * (base - top - TOP);
     let mut put = |text: String| {
         svg.push_str(&text);
         svg.push('\n');
@@ -134,11 +137,13 @@ fn panel(svg: &mut String, top: f64, title: &str, lines: &[&(String, Vec<(f64, f
 
 /// About five round numbers over a span; at least one.
 fn ticks((low, high): (f64, f64)) -> Vec<f64> {
-    let raw = (high - low) / 4.0;
+    let raw = high / 4.0 - low / 4.0;
     let unit = 10f64.powf(raw.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * unit).find(|step| *step >= raw).unwrap_or(raw);
-    let first = (low / step).floor() as i64;
-    (first..first + 7).map(|k| k as f64 * step).take_while(|x| *x < high + step).collect()
+    let first = (low / step).floor();
+    let all = (0..7).map(|k| (first + f64::from(k)) * step);
+    let found: Vec<f64> = all.take_while(|x| x.is_finite() && *x < high + step).collect();
+    if found.is_empty() { vec![low, high] } else { found }
 }
 
 fn shown(x: f64) -> String {

@@ -63,8 +63,9 @@ fn rows(word: &str, outputs: &Tensor, labels: &Tensor, n: usize) -> Result<(Vec<
     let (classes, each) = fitting(word, outputs, labels)?;
     let scores = outputs.cast(DType::F32).to_vec::<f32>()?;
     let labels = labels.cast(DType::I32).to_vec::<i32>()?;
-    let known = labels.iter().take(n * each).map(|&class| usize::try_from(class).unwrap_or(usize::MAX)).collect();
-    Ok((scores.chunks(classes).take(n * each).map(<[f32]>::to_vec).collect(), known))
+    let n = n.saturating_mul(each);
+    let known = labels.iter().take(n).map(|&class| usize::try_from(class).unwrap_or(usize::MAX)).collect();
+    Ok((scores.chunks(classes).take(n).map(<[f32]>::to_vec).collect(), known))
 }
 
 /// The class of the greatest score, the first of equals.
@@ -97,7 +98,7 @@ impl Metric for Accuracy {
     }
 }
 
-/// The part of samples whose class is among the `k` greatest scores.
+/// The part of samples whose class is among the `k` greatest scores: the first of equals, and NaN before all.
 #[derive(Clone, Debug)]
 pub struct TopK {
     k: usize,
@@ -118,7 +119,9 @@ impl Metric for TopK {
     fn update(&mut self, outputs: &Tensor, labels: &Tensor, n: usize) -> Result<()> {
         let (scores, labels) = rows("top-k", outputs, labels, n)?;
         let hit = |scores: &[f32], class: usize| {
-            scores.get(class).is_some_and(|own| scores.iter().filter(|x| *x > own).count() < self.k)
+            let Some(&own) = scores.get(class) else { return false };
+            let before = |(k, &x): (usize, &f32)| x > own || x.is_nan() || (x == own && k < class);
+            scores.iter().enumerate().filter(|&score| before(score)).count() < self.k && !own.is_nan()
         };
         self.hits.right += scores.iter().zip(&labels).filter(|(s, class)| hit(s, **class)).count() as u64;
         self.hits.seen += labels.len() as u64;

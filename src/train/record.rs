@@ -78,7 +78,7 @@ impl Record {
             fields.extend(file.dvc_md5.iter().map(|md5| ("dvc_md5".into(), text(md5))));
             Value::Object(fields)
         };
-        let settings = settings.iter().map(|(key, value)| (key.to_string(), text(value))).collect();
+        let settings = Value::object(settings.iter().map(|(key, value)| (key.to_string(), text(value))));
         record.line(vec![
             ("event".into(), text("begin")),
             ("crate".into(), text(concat!("wgrad ", env!("CARGO_PKG_VERSION")))),
@@ -89,15 +89,20 @@ impl Record {
             ("tuning".into(), tuning(device).map_or(Value::Null, Value::Text)),
             ("seed".into(), Value::Int(i128::from(seed))),
             ("files".into(), Value::List(files.iter().map(described).collect())),
-            ("settings".into(), Value::Object(settings)),
+            ("settings".into(), settings),
         ])?;
         Ok(record)
     }
 
-    /// Adds a line with numbers.
+    /// Adds a line with numbers; of equal names the last counts, and none has the name of a line's own field.
     pub fn event(&mut self, event: &str, numbers: &[(&str, f64)]) -> Result<()> {
         let numbers = numbers.iter().map(|(key, x)| (key.to_string(), Value::Float(*x)));
-        self.line(std::iter::once(("event".to_string(), Value::Text(event.into()))).chain(numbers).collect())
+        let own = ["event", "plans", "time", "before", "hash"];
+        let fields = std::iter::once(("event".to_string(), Value::Text(event.into())));
+        match Value::object(fields.chain(numbers.filter(|(key, _)| !own.contains(&key.as_str())))) {
+            Value::Object(fields) => self.line(fields),
+            _ => Ok(()),
+        }
     }
 
     /// Where it is written.

@@ -188,8 +188,9 @@ impl<R: Rule> Trainer<R> {
         self
     }
 
-    /// Notes a setting, in the record too.
+    /// Notes a setting, in the record too; the last of one name counts.
     pub fn setting(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        self.settings.retain(|(known, _)| known != name);
         self.settings.push((name.into(), value.to_string()));
         self
     }
@@ -292,8 +293,9 @@ impl<R: Rule> Trainer<R> {
             }
             let scores: Vec<f64> = history.iter().map(|report| report.score(greater)).collect();
             let best_at = (0..scores.len()).rev().max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
-            stopped_early =
-                self.patience.is_some_and(|patience| best_at.is_some_and(|at| at + patience < history.len()));
+            stopped_early = self
+                .patience
+                .is_some_and(|patience| best_at.is_some_and(|at| at.saturating_add(patience) < history.len()));
         }
         let seconds = clock.seconds();
         if let Some(record) = &mut record {

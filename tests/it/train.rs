@@ -6,8 +6,8 @@ use wgrad::data::{Array, Batch, Loader, TensorDataset};
 use wgrad::optim::{AdamW, Optimizer};
 use wgrad::prelude::*;
 use wgrad::train::{
-    Accuracy, Checkpoint, Confusion, Metric, Outcome, Perplexity, Record, Report, RootMeanSquareError, TopK, Trainer,
-    verify_record,
+    Accuracy, Checkpoint, Confusion, Curves, Metric, Outcome, Perplexity, Record, Report, RootMeanSquareError, TopK,
+    Trainer, verify_record,
 };
 
 use crate::devices::devices;
@@ -171,6 +171,39 @@ fn a_record_that_was_changed_is_found_out() {
 }
 
 #[test]
+fn names_that_come_twice_are_read_again() {
+    let folder = folder("twice");
+    let model = Model::new();
+    let trainer = || {
+        let metrics = Trainer::new(&model.params, model.adam()).metric(Accuracy::default()).metric(Accuracy::default());
+        metrics.epochs(1).folder(&folder).setting("lr", 1).setting("lr", 2).quiet()
+    };
+    trainer().fit(&data(), Some(&data()), |batch, pass| model.forward(batch, pass)).unwrap();
+    let path = folder.join("record.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("{\"lr\":\"2\"}"), "{text}");
+    let mut record = Record::begin(&path, &Device::cpu(), 7, &[], &[("a", "1".into()), ("a", "2".into())]).unwrap();
+    record.event("own", &[("hash", 1.0), ("x", 1.0), ("x", 2.0)]).unwrap();
+    verify_record(&path).unwrap();
+    let path = folder.join("c.safetensors");
+    let notes = [("k", "a".to_string()), ("k", "b".to_string())];
+    Checkpoint::save(&path, &model.params, &mut model.adam(), None, &notes).unwrap();
+    Checkpoint::load(&path, &model.params, &mut model.adam(), None).unwrap();
+}
+
+#[test]
+fn curves_of_any_numbers_are_drawn() {
+    for numbers in
+        [&[1e17][..], &[-1e308, 1e308], &[f64::MAX], &[f64::MIN, f64::MIN], &[5e-324, 0.0], &[0.0], &[3e16, 3e16 + 4.0]]
+    {
+        let mut curves = Curves::default();
+        numbers.iter().zip(1..).for_each(|(y, x)| curves.add("loss/test", f64::from(x), *y));
+        let svg = curves.svg();
+        assert!(svg.contains("<line") && !svg.contains("NaN") && !svg.contains("inf"), "{numbers:?}: {svg}");
+    }
+}
+
+#[test]
 fn mutants_of_checkpoints_do_no_harm() {
     let home = Folder::new("checkpoint-mutants");
     let path = home.path("mutant.safetensors");
@@ -279,6 +312,12 @@ fn metrics_see_only_what_counts() {
     assert!((both - ((first + second) / 2.0).exp()).abs() < 1e-5, "{both}");
     let ignored = value(&mut Perplexity::default().ignore_index(1), 3);
     assert!((ignored - first.exp()).abs() < 1e-5, "{ignored}");
+    let alike = Tensor::zeros([4, 3], &device);
+    for (scores, part) in [(&alike, 0.25), (&(&alike / &alike), 0.0)] {
+        let mut top = TopK::new(1);
+        top.update(scores, &classes, 4).unwrap();
+        assert_eq!(top.value(), part, "the first of equals, and no NaN");
+    }
     let error = Perplexity::default().update(&scores, &(&classes + 2), 4).unwrap_err().to_string();
     assert!(error.contains("out of range"), "{error}");
     let error = Accuracy::default().update(&classes, &classes, 1).unwrap_err().to_string();
