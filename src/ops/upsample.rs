@@ -160,7 +160,8 @@ fn fraction(scale: f64, out: f64) -> (u64, u64) {
     while den.fract() != 0.0 && (num as f64) * out < f64::from(1 << 28) {
         (num, den) = (num * 2, den * 2.0);
     }
-    (num, (den.round() as u64).max(1))
+    // Rounded up, elements at whole steps would be those before them.
+    (num, (den as u64).max(1))
 }
 
 /// The reduced fraction `num / den`, when whole numbers up to `(out + 1) (num + 1) + den` are exact in `i32`.

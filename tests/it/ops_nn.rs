@@ -139,6 +139,12 @@ fn upsample_nearest() {
     picks(Upsample::scale(2.0), &[0, 0, 1, 1, 2, 2]);
     picks(Upsample::scale(1.5), &[0, 0, 1, 2]);
     picks(Upsample::scale(1.0 / 3.0), &[0]);
+    for (n, every) in [(9, 3), (30, 10), (3000, 3), (700, 7), (121, 11)] {
+        let line = Tensor::arange(0.0, n as f64, 1.0, &Device::cpu()).reshape([1, 1, n as isize]);
+        let y = line.upsample_nearest(Upsample::scale(1.0 / every as f64));
+        let want: Vec<f32> = (0..n / every).map(|i| (i * every) as f32).collect();
+        assert_eq!(y.to_vec::<f32>().unwrap(), want, "{n} by {every}");
+    }
     picks(Upsample::size(1), &[0]);
     picks(Upsample::size(5), &[0, 0, 1, 1, 2]);
     picks(Upsample::size(3), &[0, 1, 2]);
