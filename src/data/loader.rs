@@ -13,6 +13,9 @@ use crate::graph::device::Device;
 use crate::graph::tensor::Tensor;
 use crate::ops::given;
 
+/// Samples of a batch or an epoch at most.
+const MOST: usize = i32::MAX as usize;
+
 /// Some samples on a device.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -162,6 +165,9 @@ impl Loader {
         if cumulated.len() != self.dataset.len() {
             wrong = wrong.or(Some(format!("{} weights for {} samples", cumulated.len(), self.dataset.len())));
         }
+        if samples > MOST {
+            wrong = wrong.or(Some(format!("{samples} samples an epoch, more than {MOST}")));
+        }
         if samples > 0 && !(total > 0.0 && total.is_finite()) {
             wrong = wrong.or(Some(format!("the weights' sum is {total}")));
         }
@@ -228,13 +234,14 @@ impl Loader {
         };
         let fault = match &self.order {
             Order::Refused(fact) => Some(fact.clone()),
-            _ if self.batch_size == 0 => Some("a batch of 0 samples".into()),
+            _ if !(1..=MOST).contains(&self.batch_size) => Some(format!("a batch of {} samples", self.batch_size)),
             _ => None,
         };
         let order = match &self.order {
             Order::Shuffled(seed) => permutation(self.samples, *seed, position.epoch),
             Order::Weighted { cumulated, seed } => weighted(self.samples, cumulated, *seed, position.epoch),
-            Order::AsIs | Order::Refused(_) => (0..self.samples).collect(),
+            Order::AsIs => (0..self.samples).collect(),
+            Order::Refused(_) => Vec::new(),
         };
         let work = Arc::new(Work { dataset: self.dataset.clone(), order, batch_size: self.batch_size });
         // A position is less than the number of batches, or there are none.

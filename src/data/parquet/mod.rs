@@ -221,7 +221,7 @@ impl Parquet {
         }
         let (classes, names) = match self.column(column)? {
             Cells::Ints(cells) => numbered(&cells, i64::to_string),
-            Cells::Texts(cells) => numbered(&cells, String::clone),
+            Cells::Texts(cells) => numbered(&cells, |text| text.to_string()),
             Cells::Floats(_) => return Err(self.wrong(column, "texts or whole numbers were expected, got floats")),
         };
         Ok((Array::new(&classes, [self.rows])?, names))

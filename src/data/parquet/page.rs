@@ -3,6 +3,7 @@
 //! Knows codecs and encodings; knows no file. Nothing here takes more memory than its caller allows.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use ruzstd::decoding::StreamingDecoder;
 
@@ -29,7 +30,7 @@ pub(super) enum Physical {
 pub(super) enum Cells {
     Ints(Vec<i64>),
     Floats(Vec<f64>),
-    Texts(Vec<String>),
+    Texts(Vec<Arc<str>>),
 }
 
 impl Cells {
@@ -242,7 +243,7 @@ fn plain(bytes: &mut &[u8], physical: Physical, n: usize, out: &mut Cells) -> Re
             for _ in 0..n {
                 let length = take(bytes, 4)?.iter().rev().fold(0usize, |n, &byte| n << 8 | usize::from(byte));
                 let text = take(bytes, length)?;
-                out.push(std::str::from_utf8(text).map_err(|_| "a text that is not UTF-8")?.to_string());
+                out.push(std::str::from_utf8(text).map_err(|_| "a text that is not UTF-8")?.into());
             }
         }
         _ => return Err("values of another type than the column's".into()),
