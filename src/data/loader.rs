@@ -166,7 +166,7 @@ impl Loader {
             wrong = wrong.or(Some(format!("{} weights for {} samples", cumulated.len(), self.dataset.len())));
         }
         if samples > MOST {
-            wrong = wrong.or(Some(format!("{samples} samples an epoch, more than {MOST}")));
+            wrong = wrong.or(Some(format!("{samples} samples an epoch")));
         }
         if samples > 0 && !(total > 0.0 && total.is_finite()) {
             wrong = wrong.or(Some(format!("the weights' sum is {total}")));
@@ -234,7 +234,7 @@ impl Loader {
         };
         let fault = match &self.order {
             Order::Refused(fact) => Some(fact.clone()),
-            _ if !(1..=MOST).contains(&self.batch_size) => Some(format!("a batch of {} samples", self.batch_size)),
+            _ if !(1..=MOST).contains(&self.batch_size) => Some("a batch of 0 samples, or too many".into()),
             _ => None,
         };
         let order = match &self.order {

@@ -265,7 +265,7 @@ impl<R: Rule> Optimizer<R> {
         }
         match self.units.iter().all(|unit| unit.is_of(&self.rule)) {
             true => Ok(()),
-            false => Err(Error::new(ErrorKind::Operand, "step", "the rule was set anew after the first step")),
+            false => Err(Error::new(ErrorKind::Operand, "step", "the rule was set anew")),
         }
     }
 

@@ -157,14 +157,14 @@ fn errors_come_in_the_batch() {
         refuses(batch.check().map(|_| ()), &["loader: ", fact]);
     };
     wrong(Loader::new(counted(3), 0), "a batch of 0 samples");
-    wrong(Loader::new(counted(3), usize::MAX).workers(0), "a batch of 18446744073709551615 samples");
+    wrong(Loader::new(counted(3), usize::MAX).workers(0), "or too many");
     wrong(Loader::new(counted(3), 1).weighted([1.0, 2.0], 3, 0), "2 weights for 3 samples");
     wrong(Loader::new(counted(3), 1).weighted([1.0, -2.0, 0.0], 3, 0), "-2 is no weight");
     wrong(Loader::new(counted(3), 1).weighted([1.0, f64::NAN, 0.0], 3, 0), "NaN is no weight");
     wrong(Loader::new(counted(3), 1).weighted([0.0; 3], 3, 0), "the weights' sum is 0");
     let endless = Loader::new(counted(3), 1).weighted([1.0; 3], usize::MAX, 0);
     let first = endless.epoch(&Device::cpu()).next().unwrap();
-    refuses(first.check().map(|_| ()), &["samples an epoch, more than 2147483647"]);
+    refuses(first.check().map(|_| ()), &["18446744073709551615 samples an epoch"]);
 }
 
 #[test]
