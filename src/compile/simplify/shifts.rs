@@ -23,7 +23,8 @@ use crate::shape::{AxisSet, RANK_MAX, Shape};
 /// Taps or results that are written out: so many at four neighbours are as much as a kernel is worth.
 const WRITTEN_MAX: usize = 9;
 
-/// Channels and windows that a written sum is taken over.
+/// Terms that a loop adds up, channels times the taps that are not written out: with more, what a kernel cannot take in
+/// at once would be stored for each of them.
 const SUMMED_MAX: usize = 64;
 
 /// Elements `offset + i * step` of an axis, for `i < count`.
@@ -55,14 +56,15 @@ impl Pass<'_> {
             false => (out, &spec.stride, taps, &spec.dilation),
         };
         let fits = |&rest: &usize| written[rest..].iter().product::<usize>() <= WRITTEN_MAX;
-        // Axes before `rest` have windows, along which it is not the last taps or results that are told apart.
+        // Taps or results along the axes before `rest` are not written out: they become windows.
         let rest = (0..n).find(fits)?;
+        // Axes of a term, and those of them before the ones that run, once they stand last.
         let [lead, whole] = [3 + rest, 3 + rest + n];
-        // Longer sums had better not hold many terms: what is too much for one kernel would be stored for each channel.
         let summed = channels * written[..rest].iter().product::<usize>();
         if whole + usize::from(rows > groups) > RANK_MAX || by_taps && summed > SUMMED_MAX {
             return None;
         }
+        // Few results of many channels keep a GPU busier as a product in parts.
         if by_taps
             && channels > 1
             && self.limits.target == Target::Gpu
