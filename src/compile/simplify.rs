@@ -36,7 +36,7 @@ pub fn simplify(graph: &Graph, limits: &Limits) -> Graph {
             new.push(0);
             continue;
         }
-        let turned = product_below(graph, &users, node).and_then(|dot| pass.turned(node, new[dot as usize]));
+        let turned = product_below(graph, &users, node).and_then(|dot| pass.turned(node, graph.node(dot), &new));
         let found = turned.or_else(|| pass.first_of(graph, &users, node, &new));
         new.push(found.unwrap_or_else(|| {
             let mut node = node.clone();
@@ -135,22 +135,22 @@ struct Pass<'l> {
 impl Pass<'_> {
     /// `node`, the transpose of the product `dot`, as the product of the transposed operands the
     /// other way round: the same sums in the same order, written where they belong.
-    fn turned(&mut self, node: &Node, dot: Id) -> Option<Id> {
-        let Node { op, src, shape, dtype, .. } = self.out.node(dot).clone();
-        let &[1, m, n] = shape.dims() else { return None };
-        if op != Op::Dot || node.shape.dims() != [n, m] || node.dtype != dtype {
+    fn turned(&mut self, node: &Node, dot: &Node, new: &[Id]) -> Option<Id> {
+        let &[1, m, n] = dot.shape.dims() else { return None };
+        if node.shape.dims() != [n, m] || node.dtype != dot.dtype {
             return None;
         }
         let mut exchanged = Perm([0; RANK_MAX]);
         exchanged.0[..3].copy_from_slice(&[0, 2, 1]);
-        let operands = [src[1], src[0]].map(|x| {
+        let operands = [dot.src[1], dot.src[0]].map(|x| {
+            let x = new[x as usize];
             let Node { shape, dtype, .. } = *self.out.node(x);
             let &[b, rows, columns] = shape.dims() else { return None };
             Some(self.derived(node, Op::Permute(exchanged), &[x], Shape::new(&[b, columns, rows]).ok()?, dtype))
         });
         let [Some(a), Some(b)] = operands else { return None };
-        let product = self.derived(node, Op::Dot, &[a, b], Shape::new(&[1, n, m]).ok()?, dtype);
-        Some(self.derived(node, Op::Reshape, &[product], node.shape, dtype))
+        let product = self.derived(node, Op::Dot, &[a, b], Shape::new(&[1, n, m]).ok()?, node.dtype);
+        Some(self.derived(node, Op::Reshape, &[product], node.shape, node.dtype))
     }
 
     /// The number of a node that means what `node` means.
