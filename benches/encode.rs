@@ -55,6 +55,7 @@ fn plan() -> Plan {
         },
         bytes: 0,
         flops: 0,
+        wave: n,
     };
     Plan {
         steps: (0..STEPS).map(step).collect(),

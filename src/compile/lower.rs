@@ -14,6 +14,7 @@ use crate::graph::op::Op;
 use crate::graph::source::ALL_KERNELS;
 
 /// The kernels of a schedule in the order they run.
+#[derive(Clone)]
 pub struct Lowered {
     /// Kernels; a buffer's `slot` is a node, [`SCALARS`], or scratch past the graph's nodes.
     pub kernels: Vec<Kernel>,

@@ -2,20 +2,22 @@
 //! allocation.
 //!
 //! Outputs get memory of their own, because they outlive the run, or that of a leaf which does not.
-//! A slot's allocation is free again after the last kernel that reads it.
+//! A slot's allocation is free again after the last kernel that reads it, and those of its wave.
 
 use crate::compile::graph::{Graph, Id};
 use crate::compile::kernel::{Access, Expr, Kernel, Kind, Store};
 use crate::compile::lower::{Lowered, is_scalars};
 use crate::compile::overwrite::overwrite;
 use crate::compile::plan::{Home, Limits, Plan, Slot, Step};
+use crate::compile::waves::Wave;
 use crate::dtype::DType;
 use crate::graph::mix::ById;
 use crate::graph::op::{CustomShader, Op};
 use crate::graph::source::ALL_KERNELS;
 
-/// The plan of the lowered kernels; it may overwrite the leaves of the numbers `dying`.
-pub fn assign(graph: &Graph, lowered: Lowered, dying: &[usize], limits: &Limits) -> Plan {
+/// The plan of the lowered kernels, of which `waves` tells the waves they may be in; it may overwrite
+/// the leaves of the numbers `dying`.
+pub fn assign(graph: &Graph, lowered: Lowered, waves: &[usize], dying: &[usize], limits: &Limits) -> Plan {
     let mut plan = Plan {
         slots: Vec::new(),
         steps: Vec::new(),
@@ -44,6 +46,7 @@ pub fn assign(graph: &Graph, lowered: Lowered, dying: &[usize], limits: &Limits)
     let last_fault = lowered.kernels.iter().rposition(|kernel| ALL_KERNELS && !kernel.faults.is_empty());
     let safe_from = last_fault.map_or(0, |k| k + 1);
     let mut free: Vec<usize> = Vec::new();
+    let mut wave = Wave::default();
     let mut outputs_bytes = 0;
     for (k, mut kernel) in lowered.kernels.into_iter().enumerate() {
         if ALL_KERNELS {
@@ -67,6 +70,8 @@ pub fn assign(graph: &Graph, lowered: Lowered, dying: &[usize], limits: &Limits)
                 slots.insert(result as u64, slot);
             }
         }
+        let home = |name: usize| slots.get(&(name as u64)).map(|&slot| (slot, plan.slots[slot].home));
+        free.extend(wave.enter(waves[k], &kernel, &home));
         for buffer in &kernel.buffers {
             let name = buffer.slot;
             if slots.contains_key(&(name as u64)) {
@@ -81,7 +86,8 @@ pub fn assign(graph: &Graph, lowered: Lowered, dying: &[usize], limits: &Limits)
             } else if graph.roots.contains(&(name as Id)) {
                 outputs_bytes += slot.bytes();
             } else {
-                slot.home = Home::Temp(take(&mut plan.allocations, &mut free, slot.bytes()));
+                let free = if wave.is_apart() { &mut Vec::new() } else { &mut free };
+                slot.home = Home::Temp(take(&mut plan.allocations, free, slot.bytes()));
             }
             slots.insert(name as u64, plan.slots.len());
             plan.slots.push(slot);
@@ -91,9 +97,8 @@ pub fn assign(graph: &Graph, lowered: Lowered, dying: &[usize], limits: &Limits)
             if last_use.get(&(buffer.slot as u64)) == Some(&k)
                 && let Some(&slot) = slots.get(&(buffer.slot as u64))
                 && let Home::Temp(allocation) = plan.slots[slot].home
-                && !free.contains(&allocation)
             {
-                free.push(allocation);
+                wave.free(allocation);
             }
         }
         for buffer in &mut kernel.buffers {
@@ -103,7 +108,8 @@ pub fn assign(graph: &Graph, lowered: Lowered, dying: &[usize], limits: &Limits)
             }
         }
         let (bytes, flops) = cost(&kernel);
-        plan.steps.push(Step { kernel, bytes, flops });
+        let (at, wave) = wave.place(plan.steps.len(), &kernel, &plan.slots);
+        plan.steps.insert(at, Step { kernel, bytes, flops, wave });
     }
     plan.outputs = graph.roots.iter().map(|&r| slots.get(&u64::from(r)).copied().unwrap_or(0)).collect();
     plan.peak_bytes = outputs_bytes + plan.allocations.iter().sum::<u64>();

@@ -1,7 +1,7 @@
 //! The compiler: a graph in, a [`plan::Plan`] out; pure, with limits coming in as data.
 //!
 //! The passes, in order: *flatten* ([`graph`]), *simplify*, *schedule* ([`parts`], then
-//! [`schedule`]), *lower* (with [`express`] and [`index`], then [`sums`]),
+//! [`schedule`]), *lower* (with [`express`] and [`index`], then [`sums`]), *group* ([`waves`]),
 //! *memory* (with [`overwrite`]). [`tiles`] says how a GPU's products are cut. Shader text is made from a kernel by [`wgsl`] when a GPU needs it. No pass knows a
 //! device or does I/O.
 
@@ -20,6 +20,7 @@ pub mod shader;
 pub mod simplify;
 pub mod sums;
 pub mod tiles;
+pub mod waves;
 pub mod wgsl;
 
 use graph::Graph;
@@ -35,5 +36,15 @@ pub fn compile(graph: &Graph, limits: &Limits) -> Plan {
     };
     let kernels = lowered(false);
     let fits = kernels.kernels.iter().all(|kernel| schedule::bindings(kernel, limits) <= limits.buffers_max);
-    memory::assign(&simple, if fits { kernels } else { lowered(true) }, &graph.dying, limits)
+    let mut kernels = if fits { kernels } else { lowered(true) };
+    let in_turn = (waves::ARE_MADE && limits.memory_bytes_max < u64::MAX).then(|| kernels.clone());
+    let waves = waves::group(&mut kernels.kernels, limits);
+    let plan = memory::assign(&simple, kernels, &waves, &graph.dying, limits);
+    match in_turn {
+        Some(kernels) if plan.peak_bytes > limits.memory_bytes_max => {
+            let each: Vec<usize> = (0..kernels.kernels.len()).collect();
+            memory::assign(&simple, kernels, &each, &graph.dying, limits)
+        }
+        _ => plan,
+    }
 }

@@ -126,4 +126,6 @@ pub struct Step {
     pub bytes: u64,
     /// Floating point operations.
     pub flops: u64,
+    /// Neighbours of one wave need nothing of each other, and only the first rewrites memory.
+    pub wave: usize,
 }

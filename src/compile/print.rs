@@ -107,6 +107,11 @@ impl fmt::Display for Plan {
             writeln!(f, "step {k}: {}, {} bytes, {} flops", step.kernel.name, step.bytes, step.flops)?;
         }
         let (bytes, flops) = self.steps.iter().fold((0, 0), |(b, n), s| (b + s.bytes, n + s.flops));
-        writeln!(f, "{} steps, {bytes} bytes, {flops} flops, {} bytes at the peak", self.steps.len(), self.peak_bytes)
+        let waves = match self.steps.last() {
+            Some(step) if step.wave + 1 < self.steps.len() => format!(" in {} waves", step.wave + 1),
+            _ => String::new(),
+        };
+        let (steps, peak) = (self.steps.len(), self.peak_bytes);
+        writeln!(f, "{steps} steps{waves}, {bytes} bytes, {flops} flops, {peak} bytes at the peak")
     }
 }

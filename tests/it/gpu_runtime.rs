@@ -76,7 +76,7 @@ fn step(name: &str, all: &[Slot], slots: &[usize], faults: Vec<FaultSite>) -> St
         buffers: buffers.collect(),
         faults,
     };
-    Step { kernel, bytes: 0, flops: 0 }
+    Step { kernel, bytes: 0, flops: 0, wave: 0 }
 }
 
 /// A plan whose leaves are the slots at home in one, and whose only root is the last slot.
@@ -91,7 +91,7 @@ fn plan(slots: Vec<Slot>, steps: Vec<Step>, allocations: Vec<u64>) -> Arc<Plan> 
         outputs: vec![slots.len() - 1],
         peak_bytes: 0,
         allocations,
-        steps,
+        steps: (0..).zip(steps).map(|(wave, step)| Step { wave, ..step }).collect(),
         slots,
     })
 }

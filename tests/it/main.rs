@@ -70,4 +70,5 @@ mod tracking;
 mod train;
 #[cfg(feature = "gpu")]
 mod tune;
+mod waves;
 mod wgsl;

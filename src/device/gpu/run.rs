@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::compile::plan::{Home, Plan};
 use crate::compile::shader::Shader;
+use crate::compile::waves;
 use crate::device::gpu::memory::GpuBuffer;
 use crate::device::gpu::pipeline::{META_BYTES, Pipeline};
 use crate::device::gpu::slice::Slice;
@@ -51,6 +52,8 @@ struct Launch {
     meta_offset: Option<u64>,
     raises_faults: bool,
     windows: Arc<[Window]>,
+    /// The slots to wait for before it, on behalf of what runs beside it.
+    waits: Vec<usize>,
     /// Bytes and operations, by prediction.
     #[cfg(not(target_arch = "wasm32"))]
     work: [u64; 2],
@@ -82,7 +85,8 @@ impl Gpu {
         let mut launches = Vec::with_capacity(shaders.len());
         let mut seconds = Vec::with_capacity(shaders.len());
         let mut metas = Vec::new();
-        for ((step, shader), pipeline) in plan.steps.iter().zip(shaders).zip(pipelines) {
+        let waits = waves::waits(&plan);
+        for (((step, shader), pipeline), mut waits) in plan.steps.iter().zip(shaders).zip(pipelines).zip(waits) {
             let name: Arc<str> = step.kernel.name.as_str().into();
             let step_seconds = pace.seconds(step.flops, step.bytes);
             let slices = self.slices(&name, shader, step_seconds)?;
@@ -123,6 +127,7 @@ impl Gpu {
                     meta_offset,
                     raises_faults,
                     windows,
+                    waits: std::mem::take(&mut waits),
                     #[cfg(not(target_arch = "wasm32"))]
                     work,
                 });
@@ -229,6 +234,12 @@ impl Program {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             let mut current = None;
             for (launch, bound) in launches {
+                let read = launch.waits.iter().filter_map(|&slot| slots.get(slot)?.as_ref());
+                let state = wgpu::BufferUses::STORAGE_READ_ONLY;
+                let mut read = read.map(|buffer| wgpu::BufferTransition { buffer: buffer.raw(), state }).peekable();
+                if waves::ARE_MADE && read.peek().is_some() {
+                    pass.transition_resources(read, std::iter::empty());
+                }
                 if current != Some(&launch.pipeline.raw) {
                     pass.set_pipeline(&launch.pipeline.raw);
                     current = Some(&launch.pipeline.raw);
