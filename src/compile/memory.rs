@@ -9,14 +9,14 @@ use crate::compile::kernel::{Access, Expr, Kernel, Kind, Store};
 use crate::compile::lower::{Lowered, is_scalars};
 use crate::compile::overwrite::overwrite;
 use crate::compile::plan::{Home, Limits, Plan, Slot, Step};
-use crate::compile::waves::Wave;
+use crate::compile::waves::{ARE_MADE, Wave};
 use crate::dtype::DType;
 use crate::graph::mix::ById;
 use crate::graph::op::{CustomShader, Op};
 use crate::graph::source::ALL_KERNELS;
 
-/// The plan of the lowered kernels, of which `waves` tells the waves they may be in; it may overwrite
-/// the leaves of the numbers `dying`.
+/// The plan of the lowered kernels, which run in turn but for `waves` that they may be in; it may
+/// overwrite the leaves of the numbers `dying`.
 pub fn assign(graph: &Graph, lowered: Lowered, waves: &[usize], dying: &[usize], limits: &Limits) -> Plan {
     let mut plan = Plan {
         slots: Vec::new(),
@@ -45,7 +45,6 @@ pub fn assign(graph: &Graph, lowered: Lowered, waves: &[usize], dying: &[usize],
     // A run that faults on the way shall leave its leaves as they were.
     let last_fault = lowered.kernels.iter().rposition(|kernel| ALL_KERNELS && !kernel.faults.is_empty());
     let safe_from = last_fault.map_or(0, |k| k + 1);
-    let mut free: Vec<usize> = Vec::new();
     let mut wave = Wave::default();
     let mut outputs_bytes = 0;
     for (k, mut kernel) in lowered.kernels.into_iter().enumerate() {
@@ -71,7 +70,7 @@ pub fn assign(graph: &Graph, lowered: Lowered, waves: &[usize], dying: &[usize],
             }
         }
         let home = |name: usize| slots.get(&(name as u64)).map(|&slot| (slot, plan.slots[slot].home));
-        free.extend(wave.enter(waves[k], &kernel, &home));
+        wave.enter(waves.get(k).copied().unwrap_or(k), &kernel, home);
         for buffer in &kernel.buffers {
             let name = buffer.slot;
             if slots.contains_key(&(name as u64)) {
@@ -86,8 +85,7 @@ pub fn assign(graph: &Graph, lowered: Lowered, waves: &[usize], dying: &[usize],
             } else if graph.roots.contains(&(name as Id)) {
                 outputs_bytes += slot.bytes();
             } else {
-                let free = if wave.is_apart() { &mut Vec::new() } else { &mut free };
-                slot.home = Home::Temp(take(&mut plan.allocations, free, slot.bytes()));
+                slot.home = Home::Temp(take(&mut plan.allocations, wave.free(), slot.bytes()));
             }
             slots.insert(name as u64, plan.slots.len());
             plan.slots.push(slot);
@@ -98,7 +96,7 @@ pub fn assign(graph: &Graph, lowered: Lowered, waves: &[usize], dying: &[usize],
                 && let Some(&slot) = slots.get(&(buffer.slot as u64))
                 && let Home::Temp(allocation) = plan.slots[slot].home
             {
-                wave.free(allocation);
+                wave.release(allocation);
             }
         }
         for buffer in &mut kernel.buffers {
@@ -108,8 +106,12 @@ pub fn assign(graph: &Graph, lowered: Lowered, waves: &[usize], dying: &[usize],
             }
         }
         let (bytes, flops) = cost(&kernel);
-        let (at, wave) = wave.place(plan.steps.len(), &kernel, &plan.slots);
-        plan.steps.insert(at, Step { kernel, bytes, flops, wave });
+        if ARE_MADE {
+            let (at, wave) = wave.place(plan.steps.len(), &kernel, &plan.slots);
+            plan.steps.insert(at, Step { kernel, bytes, flops, wave });
+        } else {
+            plan.steps.push(Step { kernel, bytes, flops, wave: k });
+        }
     }
     plan.outputs = graph.roots.iter().map(|&r| slots.get(&u64::from(r)).copied().unwrap_or(0)).collect();
     plan.peak_bytes = outputs_bytes + plan.allocations.iter().sum::<u64>();
@@ -117,7 +119,11 @@ pub fn assign(graph: &Graph, lowered: Lowered, waves: &[usize], dying: &[usize],
 }
 
 /// An allocation of at least `bytes`: a free one that wastes little, or a new one.
-fn take(allocations: &mut Vec<u64>, free: &mut Vec<usize>, bytes: u64) -> usize {
+fn take(allocations: &mut Vec<u64>, free: Option<&mut Vec<usize>>, bytes: u64) -> usize {
+    let Some(free) = free else {
+        allocations.push(bytes);
+        return allocations.len() - 1;
+    };
     let fits = |&&a: &&usize| allocations[a] >= bytes && allocations[a] / 2 <= bytes.max(128);
     let best = free.iter().filter(fits).min_by_key(|&&a| allocations[a]).copied();
     // Else the largest free one grows: it costs only the difference.

@@ -42,8 +42,7 @@ pub fn compile(graph: &Graph, limits: &Limits) -> Plan {
     let plan = memory::assign(&simple, kernels, &waves, &graph.dying, limits);
     match in_turn {
         Some(kernels) if plan.peak_bytes > limits.memory_bytes_max => {
-            let each: Vec<usize> = (0..kernels.kernels.len()).collect();
-            memory::assign(&simple, kernels, &each, &graph.dying, limits)
+            memory::assign(&simple, kernels, &[], &graph.dying, limits)
         }
         _ => plan,
     }

@@ -11,7 +11,7 @@ use crate::graph::mix::ById;
 use crate::graph::source::ALL_KERNELS;
 
 /// Whether a program makes waves; a page's GPU does not let it say when to wait.
-pub const ARE_MADE: bool = ALL_KERNELS;
+pub const ARE_MADE: bool = ALL_KERNELS && cfg!(not(target_arch = "wasm32"));
 /// Waves that a small kernel looks back over for one that it can join: far enough to find both
 /// gradients of a layer, near enough that results do not wait long for their readers.
 const BACK_MAX: usize = 4;
@@ -23,10 +23,11 @@ const APART_BYTES_MAX: usize = 64 << 20;
 /// The word that faults are noted in, as memory that a kernel may write.
 const FAULTS: u64 = u64::MAX;
 
-/// Puts `kernels` in the order of their waves, and says which wave each may be in.
+/// Puts `kernels` in the order of their waves, and says which wave each may be in; says nothing
+/// where they run in turn.
 pub fn group(kernels: &mut Vec<Kernel>, limits: &Limits) -> Vec<usize> {
     if !ARE_MADE || limits.target != Target::Gpu {
-        return (0..kernels.len()).collect();
+        return Vec::new();
     }
     // The last waves that wrote a buffer and that touched it.
     let mut written: ById<usize> = ById::default();
@@ -70,23 +71,18 @@ pub struct Wave {
     /// Whether another kernel does than the one at hand, whose results go elsewhere for that.
     apart: bool,
     apart_bytes: usize,
-    /// Allocations that are free after it.
+    /// Allocations that are free, and those that are after it.
+    free: Vec<usize>,
     freed: Vec<usize>,
     /// The last wave that touched a piece of memory.
     touched: ById<usize>,
 }
 
 impl Wave {
-    /// Takes in `kernel`, or starts a wave with it and gives the allocations that are free then;
-    /// `home` tells the slot of what has one.
-    pub fn enter(
-        &mut self,
-        proposed: usize,
-        kernel: &Kernel,
-        home: &dyn Fn(usize) -> Option<(usize, Home)>,
-    ) -> Vec<usize> {
+    /// Takes in `kernel`, or starts a wave with it; `home` tells the slot of what has one.
+    pub fn enter(&mut self, proposed: usize, kernel: &Kernel, home: impl Fn(usize) -> Option<(usize, Home)>) {
         if !ARE_MADE {
-            return std::mem::take(&mut self.freed);
+            return;
         }
         let (mut clash, mut again, mut bytes) = (false, false, 0usize);
         let mut writes = |memory: u64| {
@@ -114,31 +110,30 @@ impl Wave {
         self.apart = joins && self.rewrites;
         if joins {
             self.apart_bytes = if self.apart { bytes } else { self.apart_bytes };
-            return Vec::new();
+            return;
         }
         self.number += usize::from(self.proposed.is_some());
         self.proposed = Some(proposed);
         (self.rewrites, self.first) = (false, usize::MAX);
-        std::mem::take(&mut self.freed)
+        self.free.append(&mut self.freed);
     }
 
-    /// Whether the results of the kernel at hand need memory that was never used.
-    pub fn is_apart(&self) -> bool {
-        self.apart
+    /// The allocations that results of the kernel at hand may have; those apart have memory that was
+    /// never used.
+    pub fn free(&mut self) -> Option<&mut Vec<usize>> {
+        (!ARE_MADE || !self.apart).then_some(&mut self.free)
     }
 
     /// Allocation `n` is free after this wave.
-    pub fn free(&mut self, n: usize) {
-        if !self.freed.contains(&n) {
-            self.freed.push(n);
+    pub fn release(&mut self, n: usize) {
+        let free = if ARE_MADE { &mut self.freed } else { &mut self.free };
+        if !free.contains(&n) {
+            free.push(n);
         }
     }
 
     /// Where among `steps` the kernel at hand goes, which has its memory now, and its wave.
     pub fn place(&mut self, steps: usize, kernel: &Kernel, slots: &[Slot]) -> (usize, usize) {
-        if !ARE_MADE {
-            return (steps, steps);
-        }
         let of = |buffer: &Buffer| memory(buffer.slot, slots[buffer.slot].home);
         let faults = (!kernel.faults.is_empty()).then_some(FAULTS);
         let again = results(kernel).map(of).chain(faults).any(|memory| self.touched.contains_key(&memory));
@@ -154,9 +149,6 @@ impl Wave {
 /// that were written since they were last read: what to wait for at once.
 pub fn waits(plan: &Plan) -> Vec<Vec<usize>> {
     let mut waits = vec![Vec::new(); plan.steps.len()];
-    if !ARE_MADE {
-        return waits;
-    }
     let mut written: ById<()> = ById::default();
     let (mut first, mut last) = (0, None);
     for (k, step) in plan.steps.iter().enumerate() {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::compile::plan::{Home, Plan};
 use crate::compile::shader::Shader;
+#[cfg(not(target_arch = "wasm32"))]
 use crate::compile::waves;
 use crate::device::gpu::memory::GpuBuffer;
 use crate::device::gpu::pipeline::{META_BYTES, Pipeline};
@@ -53,6 +54,7 @@ struct Launch {
     raises_faults: bool,
     windows: Arc<[Window]>,
     /// The slots to wait for before it, on behalf of what runs beside it.
+    #[cfg(not(target_arch = "wasm32"))]
     waits: Vec<usize>,
     /// Bytes and operations, by prediction.
     #[cfg(not(target_arch = "wasm32"))]
@@ -85,8 +87,11 @@ impl Gpu {
         let mut launches = Vec::with_capacity(shaders.len());
         let mut seconds = Vec::with_capacity(shaders.len());
         let mut metas = Vec::new();
-        let waits = waves::waits(&plan);
-        for (((step, shader), pipeline), mut waits) in plan.steps.iter().zip(shaders).zip(pipelines).zip(waits) {
+        #[cfg(not(target_arch = "wasm32"))]
+        let mut waits = waves::waits(&plan).into_iter();
+        for ((step, shader), pipeline) in plan.steps.iter().zip(shaders).zip(pipelines) {
+            #[cfg(not(target_arch = "wasm32"))]
+            let mut waits = waits.next().unwrap_or_default();
             let name: Arc<str> = step.kernel.name.as_str().into();
             let step_seconds = pace.seconds(step.flops, step.bytes);
             let slices = self.slices(&name, shader, step_seconds)?;
@@ -127,6 +132,7 @@ impl Gpu {
                     meta_offset,
                     raises_faults,
                     windows,
+                    #[cfg(not(target_arch = "wasm32"))]
                     waits: std::mem::take(&mut waits),
                     #[cfg(not(target_arch = "wasm32"))]
                     work,
@@ -234,10 +240,11 @@ impl Program {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             let mut current = None;
             for (launch, bound) in launches {
-                let read = launch.waits.iter().filter_map(|&slot| slots.get(slot)?.as_ref());
-                let state = wgpu::BufferUses::STORAGE_READ_ONLY;
-                let mut read = read.map(|buffer| wgpu::BufferTransition { buffer: buffer.raw(), state }).peekable();
-                if waves::ARE_MADE && read.peek().is_some() {
+                #[cfg(not(target_arch = "wasm32"))]
+                if !launch.waits.is_empty() {
+                    let read = launch.waits.iter().filter_map(|&slot| slots.get(slot)?.as_ref());
+                    let state = wgpu::BufferUses::STORAGE_READ_ONLY;
+                    let read = read.map(|buffer| wgpu::BufferTransition { buffer: buffer.raw(), state });
                     pass.transition_resources(read, std::iter::empty());
                 }
                 if current != Some(&launch.pipeline.raw) {
