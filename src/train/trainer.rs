@@ -11,6 +11,7 @@ use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::tensor::Tensor;
 use crate::io::file::fault;
+use crate::io::json::{Value, quoted};
 use crate::optim::{LossScale, Optimizer, Rule};
 use crate::params::{Params, Pass};
 use crate::train::record::facts;
@@ -251,7 +252,8 @@ impl<R: Rule> Trainer<R> {
         mut record: Option<&mut Record>,
         clock: &Clock,
     ) -> Result<Report> {
-        let mut stopped_early = false;
+        let greater = self.metrics.first().is_none_or(|metric| metric.greater_is_better());
+        let mut stopped_early = self.is_patience_over(&history, greater);
         while (history.len() as u64) < self.epochs && !stopped_early {
             let epoch = history.len() as u64;
             let title = format!("epoch {}/{}", epoch + 1, self.epochs);
@@ -280,22 +282,18 @@ impl<R: Rule> Trainer<R> {
             }
             let steps = self.optimizer.steps();
             self.trackers.tell(|tracker| tracker.numbers(steps, &named));
-            let greater = self.metrics.first().is_none_or(|metric| metric.greater_is_better());
             let score = report.score(greater);
             let best = history.iter().map(|report| report.score(greater)).fold(f64::NEG_INFINITY, f64::max);
             history.push(report);
             if let Some(folder) = self.folder.clone() {
-                self.save(&folder.join("last.safetensors"), train, &history, &Sum::default())?;
+                // Before the last state, which says that this epoch is over: a run that is cut goes on after it.
                 if score > best {
                     self.save(&folder.join("best.safetensors"), train, &history, &Sum::default())?;
                 }
+                self.save(&folder.join("last.safetensors"), train, &history, &Sum::default())?;
                 curves(&history).save(folder.join("curves.svg"))?;
             }
-            let scores: Vec<f64> = history.iter().map(|report| report.score(greater)).collect();
-            let best_at = (0..scores.len()).rev().max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
-            stopped_early = self
-                .patience
-                .is_some_and(|patience| best_at.is_some_and(|at| at.saturating_add(patience) < history.len()));
+            stopped_early = self.is_patience_over(&history, greater);
         }
         let seconds = clock.seconds();
         if let Some(record) = &mut record {
@@ -303,6 +301,13 @@ impl<R: Rule> Trainer<R> {
             record.event("end", &[("epochs", epochs), ("steps", steps), ("seconds", seconds)])?;
         }
         Ok(Report { epochs: history, seconds, stopped_early, tracker_errors: Vec::new() })
+    }
+
+    /// Whether nothing was better for so many epochs that training is to stop.
+    fn is_patience_over(&self, history: &[EpochReport], greater: bool) -> bool {
+        let scores: Vec<f64> = history.iter().map(|report| report.score(greater)).collect();
+        let best_at = (0..scores.len()).rev().max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+        self.patience.is_some_and(|patience| best_at.is_some_and(|at| at.saturating_add(patience) < history.len()))
     }
 
     /// The mean loss over `loader`, and the metrics; weights, running statistics and random numbers
@@ -322,8 +327,11 @@ impl<R: Rule> Trainer<R> {
             seen += batch.n;
             self.metrics.iter_mut().try_for_each(|metric| metric.update(&outputs, &batch.y, batch.n))?;
         }
+        if seen == 0 {
+            return Err(Error::new(ErrorKind::Operand, "evaluate", "there is nothing to evaluate on"));
+        }
         let metrics = self.metrics.iter().map(|metric| (metric.name(), metric.value())).collect();
-        Ok((sum / seen.max(1) as f64, metrics))
+        Ok((sum / seen as f64, metrics))
     }
 
     /// The rest of an epoch, of which `sum` is known; gives the mean loss of its steps.
@@ -373,14 +381,17 @@ impl<R: Rule> Trainer<R> {
             }
         }
         while self.read(&mut unread, &mut sum)?.is_some() {}
-        Ok(sum.loss / sum.steps.max(1) as f64)
+        match sum.steps {
+            0 => Err(Error::new(ErrorKind::Operand, "train", "there is nothing to learn from")),
+            steps => Ok(sum.loss / steps as f64),
+        }
     }
 
     /// Reads the loss that waits longest, where there is one, and tells of it.
     fn read(&mut self, unread: &mut VecDeque<Unread>, sum: &mut Sum) -> Result<Option<f64>> {
         let Some(Unread { step, lr, loss }) = unread.pop_front() else { return Ok(None) };
         let loss = f64::from(loss.item::<f32>()?);
-        *sum = Sum { loss: sum.loss + loss, steps: sum.steps + 1 };
+        *sum = Sum { loss: sum.loss + loss, steps: sum.steps.saturating_add(1) };
         self.trackers.tell(|tracker| tracker.numbers(step, &[("loss/step", loss), ("learning rate", lr)]));
         Ok(Some(loss))
     }
@@ -411,7 +422,7 @@ impl<R: Rule> Trainer<R> {
             eprintln!(
                 "going on from {}: epoch {}, step {}",
                 last.display(),
-                position.epoch + 1,
+                position.epoch.saturating_add(1),
                 self.optimizer.steps()
             );
         }
@@ -469,18 +480,20 @@ impl EpochReport {
         std::iter::once(("loss/train".to_string(), self.train_loss)).chain(test).chain(metrics).collect()
     }
 
-    /// How good it is, the greater the better, when the first metric is better if `greater`.
+    /// How good it is, the greater the better, when the first metric is better if `greater`. Nothing is worse than NaN.
     fn score(&self, greater: bool) -> f64 {
-        match self.metrics.first() {
+        let score = match self.metrics.first() {
             Some((_, value)) if greater => *value,
             Some((_, value)) => -value,
             None => -self.test_loss.unwrap_or(self.train_loss),
-        }
+        };
+        if score.is_nan() { f64::NEG_INFINITY } else { score }
     }
 
     /// A line that [`EpochReport::parse`] reads to the same bits.
     fn line(&self) -> String {
-        let metrics = self.metrics.iter().map(|(name, x)| format!("\t{name}={x:?}"));
+        // Quoted, a name has no tab and no end of a line.
+        let metrics = self.metrics.iter().map(|(name, x)| format!("\t{}={x:?}", quoted(name)));
         let test = self.test_loss.map_or("-".into(), |loss| format!("{loss:?}"));
         format!("{:?}\t{test}{}", self.train_loss, metrics.collect::<String>())
     }
@@ -494,7 +507,12 @@ impl EpochReport {
         };
         let metric = |field: &str| {
             let (name, x) = field.rsplit_once('=')?;
-            Some((name.to_string(), x.parse().ok()?))
+            // Older files have names as they are.
+            let name = match Value::parse(name.as_bytes()) {
+                Ok(Value::Text(name)) => name,
+                _ => name.to_string(),
+            };
+            Some((name, x.parse().ok()?))
         };
         Some(EpochReport { epoch, train_loss, test_loss, metrics: fields.map(metric).collect::<Option<_>>()? })
     }

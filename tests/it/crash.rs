@@ -74,14 +74,15 @@ fn unfinished(folder: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// The hash of the last state, when `status` is that of a run that came to its end; none when the
+/// The hash of the last state and the best, when `status` is that of a run that came to its end; none when the
 /// run was killed.
 #[track_caller]
 fn hash(folder: &Path, status: ExitStatus) -> Option<String> {
     if status.success() {
-        let path = folder.join("last.safetensors");
+        let states =
+            ["last", "best"].map(|name| std::fs::read(folder.join(name).with_extension("safetensors")).unwrap());
         verify_record(folder.join("record.jsonl")).unwrap();
-        return Some(FileHash::of("last", &std::fs::read(path).unwrap()).sha256);
+        return Some(FileHash::of("states", &states.concat()).sha256);
     }
     let log = std::fs::read_to_string(folder.with_extension("log")).unwrap_or_default();
     assert_eq!(status.code(), None, "a run failed by itself:\n{log}");

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use wgrad::data::{Array, Batch, Loader, TensorDataset};
-use wgrad::optim::{AdamW, Optimizer};
+use wgrad::data::{Array, Batch, Loader, Position, TensorDataset};
+use wgrad::optim::{AdamW, Optimizer, Schedule};
 use wgrad::prelude::*;
 use wgrad::train::{
     Accuracy, Checkpoint, Confusion, Curves, Metric, Outcome, Perplexity, Record, Report, RootMeanSquareError, TopK,
@@ -254,6 +254,123 @@ fn early_stopping_stops() {
     assert!(report.stopped_early && report.epochs.len() == 3, "{}", report.epochs.len());
 }
 
+/// A metric that is what it was told to be, one evaluation after the other.
+struct Told {
+    values: Vec<f64>,
+    at: usize,
+}
+
+impl Metric for Told {
+    fn name(&self) -> String {
+        "told\tby\nhand = \"x\"".into()
+    }
+    fn update(&mut self, _: &Tensor, _: &Tensor, _: usize) -> wgrad::Result<()> {
+        Ok(())
+    }
+    fn value(&self) -> f64 {
+        self.values[self.at - 1]
+    }
+    fn reset(&mut self) {
+        self.at += 1;
+    }
+    fn greater_is_better(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_run_that_stopped_early_stays_so_and_nan_is_never_best() {
+    let folder = folder("stopped");
+    let run = || {
+        let model = Model::new();
+        let mut trainer = Trainer::new(&model.params, model.adam()).epochs(6).early_stopping(2).quiet();
+        let values = vec![f64::NAN, 2.0, 1.0, -f64::NAN, 3.0, 0.5];
+        trainer = trainer.metric(Told { values, at: 0 }).folder(&folder).resume(true);
+        let report = trainer.fit(&data(), Some(&data()), |batch, pass| model.forward(batch, pass)).unwrap();
+        (report, trainer.optimizer().steps())
+    };
+    for _ in 0..2 {
+        let (report, steps) = run();
+        assert!(report.stopped_early && report.epochs.len() == 5 && steps == 30, "{steps} steps, {report:?}");
+        assert_eq!(report.epochs[2].metrics, [("told\tby\nhand = \"x\"".to_string(), 1.0)]);
+    }
+    let model = Model::new();
+    let best = Checkpoint::load(folder.join("best.safetensors"), &model.params, &mut model.adam(), None).unwrap();
+    assert_eq!(best.note("history").unwrap().lines().count(), 3);
+}
+
+#[test]
+fn a_history_with_plain_names_is_read() {
+    let home = Folder::new("plain-names");
+    let model = Model::new();
+    let notes = [("history", "0.5\t0.75\ttop-2=0.25\tF1=1.0".to_string())];
+    let path = home.path("last.safetensors");
+    Checkpoint::save(path, &model.params, &mut model.adam(), Some(&data()), &notes).unwrap();
+    let mut trainer = Trainer::new(&model.params, model.adam()).folder(home.path("")).resume(true).quiet();
+    let report = trainer.fit(&data(), None, |batch, pass| model.forward(batch, pass)).unwrap();
+    let want = [("top-2".to_string(), 0.25), ("F1".to_string(), 1.0)];
+    assert_eq!((report.epochs.len(), &report.epochs[0].metrics[..]), (1, &want[..]));
+}
+
+#[test]
+fn the_best_state_is_written_before_the_last() {
+    let home = Folder::new("best-first");
+    let path = |name: &str| home.path(name).join("best.safetensors");
+    let run = |name: &str| {
+        let model = Model::new();
+        // Nothing changes, so the first epoch is the best.
+        let adam = AdamW::new(&model.params, 0.0);
+        let mut trainer = Trainer::new(&model.params, adam).epochs(2).folder(home.path(name)).resume(true).quiet();
+        trainer.fit(&data(), Some(&data()), |batch, pass| model.forward(batch, pass))
+    };
+    run("whole").unwrap();
+    // No file goes where a folder is: the run ends there.
+    std::fs::create_dir_all(path("cut")).unwrap();
+    assert!(run("cut").is_err());
+    std::fs::remove_dir(path("cut")).unwrap();
+    run("cut").unwrap();
+    assert_eq!(std::fs::read(path("cut")).unwrap(), std::fs::read(path("whole")).unwrap());
+}
+
+#[test]
+fn an_epoch_of_nothing_is_an_error() {
+    let home = Folder::new("nothing");
+    let model = Model::new();
+    let none = || {
+        let (x, y) = (Array::new(&[1.0f32, 2.0], [1, 2]).unwrap(), Array::new(&[1], [1]).unwrap());
+        Loader::new(TensorDataset::of_arrays(x, y).unwrap(), 2).drop_last(true)
+    };
+    let said = |train: &Loader, test: Option<&Loader>| {
+        let mut trainer = Trainer::new(&model.params, model.adam()).folder(home.path("run")).quiet();
+        trainer.fit(train, test, |batch, pass| model.forward(batch, pass)).unwrap_err().to_string()
+    };
+    assert_eq!(said(&none(), None), "train: there is nothing to learn from");
+    assert_eq!(said(&data(), Some(&none())), "evaluate: there is nothing to evaluate on");
+    assert!(!home.path("run").join("best.safetensors").exists());
+}
+
+#[test]
+fn a_checkpoint_with_the_greatest_counts_goes_on() {
+    let home = Folder::new("counts");
+    let model = Model::new();
+    let adam = || model.adam().schedule(Schedule::linear_warmup(10));
+    let mut saved = adam();
+    let states = saved.state().unwrap();
+    let find = |name: &str| states.iter().find(|(known, _)| known == name).map(|(_, x)| x.clone());
+    saved.restore(u64::MAX, find).unwrap();
+    let loader = data();
+    let batch = loader.epoch(&Device::cpu()).next().unwrap();
+    let loss = model.forward(&batch, &Pass::train(&model.params)).loss;
+    saved.explain(loss.backward(&model.params)).unwrap();
+    loader.restore(Position { epoch: u64::MAX, batch: 3 });
+    model.params.set_passes(u64::MAX);
+    let notes = [("epoch", format!("0.5\t{}", u64::MAX))];
+    Checkpoint::save(home.path("last.safetensors"), &model.params, &mut saved, Some(&loader), &notes).unwrap();
+    let mut trainer = Trainer::new(&model.params, adam()).folder(home.path("")).resume(true);
+    let report = trainer.fit(&data(), None, |batch, pass| model.forward(batch, pass)).unwrap();
+    assert_eq!((report.epochs.len(), trainer.optimizer().steps()), (1, u64::MAX));
+}
+
 #[test]
 fn the_best_epoch_is_that_of_the_least_error() {
     let folder = folder("least");
@@ -312,6 +429,8 @@ fn metrics_see_only_what_counts() {
     assert!((both - ((first + second) / 2.0).exp()).abs() < 1e-5, "{both}");
     let ignored = value(&mut Perplexity::default().ignore_index(1), 3);
     assert!((ignored - first.exp()).abs() < 1e-5, "{ignored}");
+    let error = Confusion::new(usize::MAX).update(&scores, &classes, 4).unwrap_err().to_string();
+    assert_eq!(error, format!("confusion: {} classes, at most 32768", usize::MAX));
     let alike = Tensor::zeros([4, 3], &device);
     for (scores, part) in [(&alike, 0.25), (&(&alike / &alike), 0.0)] {
         let mut top = TopK::new(1);
