@@ -19,6 +19,8 @@ pub(super) const OP: &str = "mlflow";
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// A request but for a file's content is over within this time.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
+/// A file's content may take a second more for so many bytes.
+const BYTES_A_SECOND: u64 = 1 << 18;
 /// Most bytes of an answer that are read.
 const ANSWER_MAX: u64 = 1 << 20;
 /// Most entries one request may log, and most of them that are no metrics.
@@ -182,9 +184,12 @@ impl Client {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let unread = |error| Failure { error: fault(OP, path.display(), error), passing: false };
         let file = File::open(path).map_err(unread)?;
+        let bytes = file.metadata().map_err(unread)?.len();
         let to =
             format!("{}/api/2.0/mlflow-artifacts/artifacts{}/{}", self.base, percent(folder, "/"), percent(&name, ""));
-        let mut request = self.agent.put(&to).header("content-type", "application/octet-stream");
+        let limit = REQUEST_MAX + Duration::from_secs(bytes / BYTES_A_SECOND);
+        let request = self.agent.put(&to).config().timeout_global(Some(limit)).build();
+        let mut request = request.header("content-type", "application/octet-stream");
         if let Some(header) = self.login.header() {
             request = request.header("authorization", header);
         }
