@@ -135,6 +135,9 @@ impl Metric for TopK {
     }
 }
 
+/// Most classes of a [`Confusion`], whose table then has 8 GiB.
+const CLASSES_MAX: usize = 1 << 15;
+
 /// Which class was taken for which; its value is the mean F1 of the classes.
 ///
 /// ```
@@ -150,13 +153,16 @@ impl Metric for TopK {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Confusion {
+    classes: usize,
+    /// Nothing, where there are too many classes.
     counts: Vec<Vec<u64>>,
 }
 
 impl Confusion {
-    /// For classes from 0 to `classes` - 1.
+    /// For classes from 0 to `classes` - 1, at most 32768.
     pub fn new(classes: usize) -> Confusion {
-        Confusion { counts: vec![vec![0; classes]; classes] }
+        let counted = if classes > CLASSES_MAX { 0 } else { classes };
+        Confusion { classes, counts: vec![vec![0; counted]; counted] }
     }
 
     /// How many samples of each class (rows) were taken for each class (columns).
@@ -179,6 +185,10 @@ impl Metric for Confusion {
         "F1".into()
     }
     fn update(&mut self, outputs: &Tensor, labels: &Tensor, n: usize) -> Result<()> {
+        if self.classes > CLASSES_MAX {
+            let fact = format!("{} classes, at most {CLASSES_MAX}", self.classes);
+            return Err(Error::new(ErrorKind::Operand, "confusion", fact));
+        }
         let (scores, labels) = rows("confusion", outputs, labels, n)?;
         for (scores, class) in scores.iter().zip(labels) {
             if let Some(count) = self.counts.get_mut(class).and_then(|row| row.get_mut(best(scores))) {
@@ -192,7 +202,7 @@ impl Metric for Confusion {
         (0..classes).map(|class| self.f1(class)).sum::<f64>() / classes.max(1) as f64
     }
     fn reset(&mut self) {
-        *self = Confusion::new(self.counts.len());
+        *self = Confusion::new(self.classes);
     }
 }
 
