@@ -253,7 +253,7 @@ impl<R: Rule> Optimizer<R> {
     /// ```
     pub fn explain(&mut self, gradients: Gradients) -> Result<Explanation> {
         self.begin()?;
-        let roots = self.roots(&gradients, self.steps + 1)?;
+        let roots = self.roots(&gradients, self.steps.saturating_add(1))?;
         let (kept, moved) = self.replaced();
         gradients.explain(&self.params, roots, &kept, &moved)
     }

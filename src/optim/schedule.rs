@@ -95,7 +95,7 @@ impl Schedule {
             Kind::Exponential { gamma } => libm::pow(*gamma, step as f64),
             Kind::Cosine { steps, end } => wave(1.0, *end, part(*steps)),
             Kind::Polynomial { steps, power, end } => end + (1.0 - end) * libm::pow(1.0 - part(*steps), *power),
-            Kind::Warmup { steps } => ((step + 1) as f64 / (*steps).max(1) as f64).min(1.0),
+            Kind::Warmup { steps } => ((step as f64 + 1.0) / (*steps).max(1) as f64).min(1.0),
             Kind::OneCycle { steps, rise, start, end } => {
                 let t = part(steps.saturating_sub(1));
                 if t < *rise { wave(*start, 1.0, t / rise) } else { wave(1.0, *end, (t - rise) / (1.0 - rise)) }

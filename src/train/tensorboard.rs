@@ -68,7 +68,7 @@ impl TensorBoard {
         let mut event = Vec::new();
         field_f64(&mut event, 1, unix_seconds());
         varint(&mut event, 2 << 3);
-        varint(&mut event, steps + 1);
+        varint(&mut event, steps.saturating_add(1));
         field_bytes(&mut event, 7, &start);
         self.record(&event)
     }
