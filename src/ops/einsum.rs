@@ -35,7 +35,7 @@ impl Tensor {
     ///
     /// A letter twice in one operand takes the diagonal. Without an arrow the result has the
     /// ellipsis and then every letter that occurs once, in alphabetical order. Dimensions of 1
-    /// broadcast. Operands are contracted from left to right.
+    /// broadcast to those of other operands. Operands are contracted from left to right.
     ///
     /// ```
     /// # use wgrad::prelude::*;
@@ -189,17 +189,21 @@ fn fit(equation: &str, shapes: &[Shape]) -> Result<Equation, String> {
         };
         let labels = spelled(&letters, dots.unwrap_or(0), hidden);
         for (&label, &dim) in labels.iter().zip(shape.dims()) {
+            let unequal = |size: usize| {
+                let name = match label {
+                    Label::Letter(c) => c.to_string(),
+                    Label::Dots(_) => "...".into(),
+                };
+                Err(format!("{name} of \"{equation}\" is {size} and {dim}"))
+            };
+            // Along a diagonal nothing broadcasts.
+            let own = labels.iter().zip(shape.dims()).find(|(l, _)| **l == label).map_or(dim, |(_, &own)| own);
             match sizes.iter_mut().find(|(l, _)| *l == label) {
+                _ if own != dim => return unequal(own),
                 None => sizes.push((label, dim)),
                 Some((_, size)) if *size == dim || dim == 1 => {}
                 Some((_, size)) if *size == 1 => *size = dim,
-                Some((_, size)) => {
-                    let name = match label {
-                        Label::Letter(c) => c.to_string(),
-                        Label::Dots(_) => "...".into(),
-                    };
-                    return Err(format!("{name} of \"{equation}\" is {size} and {dim}"));
-                }
+                Some((_, size)) => return unequal(*size),
             }
         }
         inputs.push(labels);

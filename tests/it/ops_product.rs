@@ -125,6 +125,8 @@ fn einsum() {
     assert_eq!(wrong("ijk", &[&z]), "einsum: \"ijk\" of \"ijk\" does not fit [4, 3]");
     assert_eq!(wrong("i", &[&z]), "einsum: \"i\" of \"i\" does not fit [4, 3]");
     assert_eq!(wrong("ij,jk->ik", &[&z, &z]), "einsum: j of \"ij,jk->ik\" is 3 and 4");
+    assert_eq!(wrong("ii->i", &[&random(&[1, 3])]), "einsum: i of \"ii->i\" is 1 and 3");
+    assert_eq!(wrong("j,jj", &[&random(&[3]), &random(&[3, 1])]), "einsum: j of \"j,jj\" is 3 and 1");
     assert_eq!(wrong("ij->ik", &[&z]), "einsum: k of the result of \"ij->ik\" is in no operand");
     assert_eq!(wrong("ij->ii", &[&z]), "einsum: i is twice in the result of \"ij->ii\"");
     assert_eq!(wrong("i1", &[&z]), "einsum: '1' in \"i1\" is neither a letter nor part of one ellipsis a term");
