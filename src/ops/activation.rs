@@ -91,8 +91,10 @@ impl Tensor {
     /// ```
     #[track_caller]
     pub fn gelu_tanh(&self) -> Tensor {
-        let inner = self * (self * self * 0.044715 + 1.0) * FRAC_2_PI.sqrt();
-        self * 0.5 * (inner.tanh() + 1.0)
+        // The square of a byte is no byte.
+        let x = self.cast(self.float_dtype());
+        let inner = &x * (&x * &x * 0.044715 + 1.0) * FRAC_2_PI.sqrt();
+        x * 0.5 * (inner.tanh() + 1.0)
     }
 
     /// `x sigmoid(x)`, also called swish.
@@ -154,8 +156,10 @@ impl Tensor {
     /// have 0 there.
     #[track_caller]
     fn decay(&self) -> (Tensor, Tensor) {
-        let positive = self.ge(0);
-        let decay = positive.where_(-self, self).exp();
+        // Without a sign, `-x` would wrap.
+        let x = self.cast(self.float_dtype());
+        let positive = x.ge(0);
+        let decay = positive.where_(-&x, x).exp();
         (positive, decay)
     }
 
@@ -169,7 +173,9 @@ impl Tensor {
     /// ```
     #[track_caller]
     pub fn hardswish(&self) -> Tensor {
-        self.le(-3).where_(0, self.ge(3).where_(self, self * (self + 3.0) / 6.0))
+        // Without a sign, -3 would wrap.
+        let x = self.cast(self.float_dtype());
+        x.le(-3).where_(0, x.ge(3).where_(&x, &x * (&x + 3.0) / 6.0))
     }
 
     /// The first half of `axis` times the sigmoid of the second: `[.., 2 n, ..] -> [.., n, ..]`.

@@ -5,6 +5,7 @@
 
 use crate::dtype::{DType, Number};
 use crate::graph::op::Reduction;
+use crate::graph::source::ALL_KERNELS;
 use crate::graph::tensor::Tensor;
 use crate::shape::{AxisSet, Shape};
 
@@ -165,6 +166,10 @@ impl Tensor {
             let smoothing = options.label_smoothing;
             if !(0.0..=1.0).contains(&smoothing) {
                 return Err(format!("label_smoothing {smoothing} is not in 0..=1"));
+            }
+            // A page has no room to ask.
+            if ALL_KERNELS && options.ignore_index.is_some() && target.dtype().is_float() {
+                return Err(format!("ignore_index is for class ids, got {}", target.dtype()));
             }
             class_axis(self, target, options.weight.as_ref())
         });

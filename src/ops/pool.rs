@@ -259,23 +259,24 @@ impl Tensor {
             };
         }
         let step = given!(word, &[self], whole_steps((n as u64, out as u64), out));
-        if pool == Pool::Mean {
-            let shape = given!(word, &[self], Shape::new(&[n, out]));
-            let (start, end) = cover(&Tensor::iota(1, shape, self.device()), step);
-            let k = Tensor::iota(0, shape, self.device());
-            let inside = k.ge(&start) & k.lt(&end);
-            return self.mixed(word, axis, &(inside / (end - start)));
-        }
         // No window is longer than the mean length rounded up and one element more.
         let width = n.div_ceil(out.max(1)).saturating_add(1).min(n);
         let shape = given!(word, &[self], Shape::new(&[out, width]));
         let (start, end) = cover(&Tensor::iota(0, shape, self.device()), step);
-        let k = start + Tensor::iota(1, shape, self.device());
-        let inside = k.lt(end);
+        let k = &start + Tensor::iota(1, shape, self.device());
+        let inside = k.lt(&end);
         let windows = self.taken(word, &inside.where_(k, 0), axis as isize);
         let around = [&[out, width], &vec![1; after.len()][..]].concat();
-        let least = Tensor::constant(Reduction::Max.identity(self.dtype()), Shape::SCALAR, self.dtype(), self.device());
-        inside.to_dims(word, &around).where_(windows, least).reduce(word, Reduction::Max, inner)
+        let kind = if pool == Pool::Max { Reduction::Max } else { Reduction::Sum };
+        let none = Tensor::constant(kind.identity(self.dtype()), Shape::SCALAR, self.dtype(), self.device());
+        let y = inside.to_dims(word, &around).where_(windows, none).reduce(word, kind, inner);
+        match pool {
+            Pool::Max => y,
+            Pool::Mean => {
+                let counts = (end - start).slice_spec(word, vec![0; 2], vec![1; 2], &[out, 1]);
+                y / counts.to_dims(word, &[&[out], &vec![1; after.len()][..]].concat())
+            }
+        }
     }
 }
 

@@ -129,7 +129,10 @@ impl Tensor {
         if !span.is_finite() || span < 0.0 {
             return key.refuse("uniform_in", format!("no numbers in {}..{}", range.start, range.end));
         }
-        (key.unit("uniform_in", &dims) * f64::from(span) + f64::from(low)).maximum(f64::from(low))
+        // Rounded, a sum may be `high`; of an empty range all are `low`.
+        let top = high.next_down().max(low);
+        let x = key.unit("uniform_in", &dims) * f64::from(span) + f64::from(low);
+        x.maximum(f64::from(low)).minimum(f64::from(top))
     }
 
     /// `dims` random `f32` from the normal distribution of mean 0 and variance 1.

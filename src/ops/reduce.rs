@@ -115,7 +115,7 @@ impl Tensor {
     /// ```
     #[track_caller]
     pub fn std(&self, axes: impl Axes) -> Tensor {
-        self.spread("std", &axes, 1.0).sqrt().cast(self.float_dtype())
+        self.spread("std", &axes, 1.0).but_at_zero(Tensor::sqrt).cast(self.float_dtype())
     }
 
     /// The square root of [`Tensor::var_with`].
@@ -128,7 +128,7 @@ impl Tensor {
     /// ```
     #[track_caller]
     pub fn std_with(&self, axes: impl Axes, correction: f64) -> Tensor {
-        self.spread("std_with", &axes, correction).sqrt().cast(self.float_dtype())
+        self.spread("std_with", &axes, correction).but_at_zero(Tensor::sqrt).cast(self.float_dtype())
     }
 
     /// The `i32` index of the first greatest element along one axis, or with `..` in the whole tensor
@@ -211,12 +211,15 @@ impl Tensor {
         } else if p == 1.0 {
             x.reduced("norm", Reduction::Sum, set, keep)
         } else {
-            let powers = if p == 2.0 { &x * &x } else { x.pow(p) };
+            let powers = if p == 2.0 {
+                &x * &x
+            } else if (0.0..1.0).contains(&p) {
+                x.but_at_zero(|x| x.pow(p))
+            } else {
+                x.pow(p)
+            };
             let sum = powers.reduced("norm", Reduction::Sum, set, keep);
-            // The root is taken beside 0, where its slope is infinite: the gradient of 0 is 0.
-            let zero = sum.eq(0.0);
-            let safe = zero.where_(1.0, &sum);
-            zero.where_(sum, if p == 2.0 { safe.sqrt() } else { safe.pow(1.0 / p) })
+            sum.but_at_zero(|sum| if p == 2.0 { sum.sqrt() } else { sum.pow(1.0 / p) })
         };
         y.cast(self.float_dtype())
     }
@@ -297,6 +300,14 @@ impl Tensor {
         let away = &x - x.average(word, set, true);
         let sum = (&away * &away).reduced(word, Reduction::Sum, set, axes.keep());
         sum / (self.count(set) - correction).max(0.0)
+    }
+
+    /// `f` of this tensor, and the tensor itself at 0, where the slope of `f` is infinite: of a square or
+    /// an absolute value, the gradient of 0 is 0 then.
+    #[track_caller]
+    fn but_at_zero(&self, f: impl Fn(&Tensor) -> Tensor) -> Tensor {
+        let zero = self.eq(0.0);
+        zero.where_(self, f(&zero.where_(1.0, self)))
     }
 
     #[track_caller]

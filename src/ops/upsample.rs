@@ -119,7 +119,7 @@ impl Tensor {
 
     /// `axis` of `n` elements mixed by `weights: [n, out]` to `out` elements.
     #[track_caller]
-    pub(crate) fn mixed(&self, word: &str, axis: usize, weights: &Tensor) -> Tensor {
+    fn mixed(&self, word: &str, axis: usize, weights: &Tensor) -> Tensor {
         let mut perm: Vec<usize> = (0..self.rank()).filter(|&k| k != axis).collect();
         perm.push(axis);
         let last = self.permute_to(word, &perm).multiplied(word, &weights.cast(self.dtype()));

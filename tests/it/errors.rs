@@ -138,7 +138,7 @@ wrong! {
     avg_pool1d: zeros(&[1, 1, 3]).avg_pool1d(2, PoolOptions::default().padding(2)) => "avg_pool1d: padding 2 is more than half of the kernel 2";
     avg_pool2d: zeros(&[1, 1, 3, 3]).avg_pool2d([1, 2, 3], PoolOptions::default()) => "avg_pool2d: kernel [1, 2, 3] is neither one number nor one for each of 2 axes";
     adaptive_avg_pool1d: zeros(&[1, 1, 0]).adaptive_avg_pool1d(1) => "adaptive_avg_pool1d: the windows of [1, 1, 0] have no elements";
-    adaptive_avg_pool2d: zeros(&[1, 1, 1, 1]).adaptive_avg_pool2d(1 << 20) => "adaptive_avg_pool2d: [1, 1, 1048576, 1048576] has more than 2^32 - 1 elements";
+    adaptive_avg_pool2d: zeros(&[1, 1, 1, 1]).adaptive_avg_pool2d(1 << 20) => "adaptive_avg_pool2d: [1, 1, 1048576, 1048576, 1] has more than 2^32 - 1 elements";
     adaptive_max_pool1d: zeros(&[1, 1, 2]).adaptive_max_pool1d(-1) => "adaptive_max_pool1d: size -1 is less than 0";
     adaptive_max_pool2d: zeros(&[1, 1, 2]).adaptive_max_pool2d(1) => "adaptive_max_pool2d: takes 4 dimensions, got [1, 1, 2]";
     upsample_nearest: zeros(&[1, 1]).upsample_nearest(Upsample::size(2)) => "upsample_nearest: takes [n, c, spatial…] with at least one element an axis, got [1, 1]";

@@ -72,6 +72,13 @@ fn slopes_are_finite_where_a_formula_is_not() {
     check(&slope(Tensor::zeros([3], &cpu()), |x| x.norm(0, 2.0)), &[3], |_| 0.0);
     check(&slope(Tensor::new([3.0, 4.0], &cpu()), |x| x.norm(0, 2.0)), &[2], |i| [0.6, 0.8][i[0]]);
     check(&slope(Tensor::zeros([3], &cpu()), |x| x.norm(0, 3.0)), &[3], |_| 0.0);
+    check(&slope(Tensor::new([0.0, 4.0], &cpu()), |x| x.norm(0, 0.5)), &[2], |i| [0.0, 1.0][i[0]]);
+    let alike = Tensor::full([4], 3.0, &cpu());
+    check(&alike.std(0), &[], |_| 0.0);
+    check(&slope(alike.clone(), |x| x.std(0)), &[4], |_| 0.0);
+    check(&slope(alike, |x| x.std_with(0, 0.0)), &[4], |_| 0.0);
+    let (x, side) = (Tensor::new([[2.0, 2.0], [1.0, 3.0]], &cpu()), std::f64::consts::FRAC_1_SQRT_2);
+    check(&slope(x, |x| x.std(1)), &[2, 2], |i| [[0.0, 0.0], [-side, side]][i[0]][i[1]]);
     let low = f64::NEG_INFINITY;
     let x = Tensor::new([[low, low], [low, 1.0], [900.0, 900.0]], &cpu());
     check(&slope(x, |x| x.logsumexp(1).maximum(-9.0)), &[3, 2], |i| [[0.0, 0.0], [0.0, 1.0], [0.5, 0.5]][i[0]][i[1]]);

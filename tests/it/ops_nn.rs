@@ -112,6 +112,9 @@ fn adaptive_pools() {
         assert_close("max", &exact(&y), &pooled(&exact(&x), 7, windows, greatest), 0.0);
         assert_close("avg", &exact(&x.adaptive_avg_pool1d(out)), &pooled(&exact(&x), 7, windows, mean), 1e-6);
     }
+    // What is infinite stays in its windows.
+    let far = floats(&[1.0, f64::INFINITY, 2.0, 4.0, 6.0], &[1, 1, 5]).adaptive_avg_pool1d(3);
+    assert_eq!(far.to_vec::<f32>().unwrap(), [f32::INFINITY, f32::INFINITY, 5.0]);
     let image = random(&[1, 2, 3, 7]);
     let rows = image.adaptive_max_pool2d([3, 5]);
     let windows = [(0, 2), (1, 3), (2, 5), (4, 6), (5, 7)];
@@ -252,6 +255,29 @@ fn activations_of_other_dtypes_and_shapes() {
     assert_eq!(message(&random(&[2, 3]).glu(-1)), "glu: axis 1 of [2, 3] has no two halves");
     let none = floats(&[f64::NEG_INFINITY; 2], &[2]).softmax(0).to_vec::<f32>().unwrap();
     assert!(none.iter().all(|v| v.is_nan()));
+}
+
+#[test]
+fn activations_of_unsigned_numbers() {
+    let words: [(&str, fn(&Tensor) -> Tensor); 10] = [
+        ("leaky_relu", |x| x.leaky_relu(0.1)),
+        ("elu", |x| x.elu(1.0)),
+        ("gelu", |x| x.gelu()),
+        ("gelu_tanh", |x| x.gelu_tanh()),
+        ("silu", |x| x.silu()),
+        ("mish", |x| x.mish()),
+        ("softplus", |x| x.softplus()),
+        ("sigmoid", |x| x.sigmoid()),
+        ("hardswish", |x| x.hardswish()),
+        ("glu", |x| x.glu(0)),
+    ];
+    let bytes = Tensor::new([0u8, 1, 200, 255], &Device::cpu());
+    for (word, f) in words {
+        let want = f(&bytes.cast(DType::F32)).to_vec::<f32>().unwrap();
+        for dtype in [DType::U8, DType::U32, DType::I32] {
+            assert_eq!(f(&bytes.cast(dtype)).to_vec::<f32>().unwrap(), want, "{word} of {dtype}");
+        }
+    }
 }
 
 // ---- norms
@@ -508,6 +534,10 @@ fn losses_of_wrong_input() {
     assert_eq!(
         message(&x.cross_entropy_with(&ids, default().label_smoothing(1.5))),
         "cross_entropy: label_smoothing 1.5 is not in 0..=1"
+    );
+    assert_eq!(
+        message(&x.cross_entropy_with(&x, default().ignore_index(1))),
+        "cross_entropy: ignore_index is for class ids, got f32"
     );
     assert_eq!(message(&random(&[]).cross_entropy(&ids)), "cross_entropy: takes [n, classes, …] or [classes], got []");
     assert_eq!(message(&x.nll_loss(&x, default())), "nll_loss: class ids are integers, got f32");

@@ -364,6 +364,18 @@ fn keys_refuse_what_is_no_key() {
 }
 
 #[test]
+fn uniform_in_leaves_its_end_out() {
+    for device in devices() {
+        let draw =
+            |range: Range<f64>| Tensor::uniform_in([1000], range, &Tensor::key(1, &device)).to_vec::<f32>().unwrap();
+        assert!(draw(100.0..101.0).iter().all(|x| (100.0..101.0).contains(x)), "{device}");
+        // No number is between, and half of the sums round up.
+        assert_eq!(draw(8388608.0..8388609.0), [8388608.0; 1000], "{device}");
+        assert_eq!(draw(2.0..2.0), [2.0; 1000], "{device}");
+    }
+}
+
+#[test]
 fn erfinv() {
     let x = Tensor::linspace(-0.999, 0.999, 41, &cpu());
     let a = Array::of(&x);
