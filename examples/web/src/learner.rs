@@ -113,6 +113,10 @@ impl<L: Lesson> Learner<L> {
     async fn advance(&mut self) -> Result<Report> {
         let Stand { params, model, optimizer } = &mut self.stand;
         let (loader, device) = (self.lesson.loader(), &self.place.device);
+        // Before the first step, too: there is no other copy of weights that the visitor loaded.
+        if optimizer.steps().is_multiple_of(SNAPSHOT_EVERY) {
+            self.snapshot = Some(Checkpoint::read(params, optimizer, Some(loader), &[]).await?);
+        }
         // A loader that is asked for an epoch goes on where it was put.
         loader.restore(loader.position());
         let Some(batch) = loader.epoch(device).next() else {
@@ -123,10 +127,6 @@ impl<L: Lesson> Learner<L> {
         optimizer.step(loss.backward(params))?;
         self.coming.push_back((optimizer.steps(), loss));
         device.ready().await?;
-        let step = optimizer.steps();
-        if step.is_multiple_of(SNAPSHOT_EVERY) {
-            self.snapshot = Some(Checkpoint::read(params, optimizer, Some(loader), &[]).await?);
-        }
         let mut losses = Vec::new();
         while let Some((step, loss)) = self.coming.front() {
             let found = match loss.try_item::<f32>()? {
