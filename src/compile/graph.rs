@@ -7,14 +7,16 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::panic::Location;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::compile::plan::Plan;
 use crate::dtype::DType;
 use crate::graph::below::Met;
+use crate::graph::device::Storage;
 use crate::graph::mix::{ById, Mix};
-use crate::graph::op::{Op, Region};
+use crate::graph::op::{Block, Gradient, Op, Region};
 use crate::graph::source::ALL_KERNELS;
 use crate::graph::tensor::Tensor;
 use crate::shape::Shape;
@@ -96,6 +98,25 @@ impl Bindings {
         let overwritten = if ALL_KERNELS { &plan.overwritten[..] } else { &[] };
         overwritten.iter().filter_map(|&n| self.leaves.get(*plan.leaves.get(n)?))
     }
+
+    /// Takes what `plan` overwrites from its tensors, `held` being the elements of the plan's leaves;
+    /// where another thread reads one of them at this moment, it takes nothing and says `false`.
+    pub fn take<S: Storage>(&self, plan: &Plan, held: &[Arc<S>]) -> bool {
+        self.overwritten(plan).for_each(|leaf| drop(leaf.take_value()));
+        let overwritten = if ALL_KERNELS { &plan.overwritten[..] } else { &[] };
+        let ours = overwritten.iter().filter_map(|&n| held.get(n)).all(|held| Arc::strong_count(held) == 1);
+        if !ours {
+            self.give_back(plan, held);
+        }
+        ours
+    }
+
+    /// Undoes [`Bindings::take`].
+    pub fn give_back<S: Storage>(&self, plan: &Plan, held: &[Arc<S>]) {
+        for (leaf, held) in self.overwritten(plan).zip(plan.overwritten.iter().filter_map(|&n| held.get(n))) {
+            leaf.set_value(held.clone());
+        }
+    }
 }
 
 impl Graph {
@@ -125,6 +146,11 @@ impl Graph {
         };
         for (_, k) in order {
             let x = &met.tensors[k];
+            // A step on another thread has just taken its elements: asked for as a leaf's, they are an error.
+            if ALL_KERNELS && met.operands(k).is_empty() && (matches!(x.0.op, Op::Data) || x.is_released()) {
+                id(k, &mut nodes, &mut ids);
+                continue;
+            }
             let mut src = Operands::new();
             met.operands(k).iter().for_each(|&s| src.push(id(s, &mut nodes, &mut ids)));
             let mut leaf = 0;
@@ -155,6 +181,15 @@ impl Graph {
         self.dying = (0..).zip(&bindings.leaves).filter(|(_, leaf)| dies(leaf)).map(|(n, _)| n).collect();
     }
 
+    /// Lets go of what functions of the user's hold: for a plan, a block's name says all.
+    pub fn let_go(&mut self) {
+        for node in self.nodes.iter_mut().filter(|_| ALL_KERNELS) {
+            if let Op::Block(block) = &mut node.op {
+                *block = Block(Arc::new(Named(block.0.name().into())));
+            }
+        }
+    }
+
     /// The node of number `id`.
     pub fn node(&self, id: Id) -> &Node {
         &self.nodes[id as usize]
@@ -182,6 +217,25 @@ impl Graph {
         self.roots.hash(&mut h);
         self.dying.hash(&mut h);
         h.finish()
+    }
+}
+
+/// The name of a block, whose gradient nobody will ask for.
+struct Named(Box<str>);
+
+impl Gradient for Named {
+    fn name(&self) -> &str {
+        &self.0
+    }
+
+    fn gradient(
+        &self,
+        _: &[Tensor],
+        _: &Tensor,
+        _: &Tensor,
+        _: &dyn Fn() -> Vec<Option<Tensor>>,
+    ) -> Vec<Option<Tensor>> {
+        Vec::new()
     }
 }
 

@@ -32,8 +32,12 @@ impl<P> Default for Cache<P> {
 
 impl<P> Cache<P> {
     /// The program of `graph`, made by `make` where there is none; and whether it was made. What is
-    /// made comes with the fingerprint of its plan.
-    pub fn get(&self, graph: Graph, make: impl FnOnce(&Graph) -> Result<(P, u64)>) -> Result<(Arc<P>, bool)> {
+    /// made comes with the fingerprint of its plan, if anybody may ask for it.
+    pub fn get(
+        &self,
+        mut graph: Graph,
+        make: impl FnOnce(&Graph) -> Result<(P, Option<u64>)>,
+    ) -> Result<(Arc<P>, bool)> {
         let hash = graph.structure();
         {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,9 +51,11 @@ impl<P> Cache<P> {
         // Compiled outside the lock: another thread's hit need not wait.
         let (program, fingerprint) = make(&graph)?;
         let program = Arc::new(program);
+        graph.let_go();
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.misses += 1;
-        if state.made.len() < MADE_MAX
+        if let Some(fingerprint) = fingerprint
+            && state.made.len() < MADE_MAX
             && let Err(place) = state.made.binary_search(&fingerprint)
         {
             state.made.insert(place, fingerprint);

@@ -14,6 +14,8 @@ use crate::graph::device::Device;
 #[cfg(feature = "gpu")]
 use crate::graph::device::Storage;
 use crate::graph::mix::Ids;
+#[cfg(feature = "gpu")]
+use crate::graph::source::ALL_KERNELS;
 use crate::graph::tensor::Tensor;
 
 /// Computes the elements of all `tensors` in one run a device, and keeps them.
@@ -73,18 +75,23 @@ fn run(device: &Device, roots: &[Tensor], trial: Option<&Limits>, dying: &Ids) -
             fits(op, &plan, &limits)?;
             let shaders: Vec<_> =
                 plan.steps.iter().map(|step| crate::compile::wgsl::emit(&step.kernel, &limits)).collect();
-            let fingerprint = plan.fingerprint();
+            let fingerprint = ALL_KERNELS.then(|| plan.fingerprint());
             Ok((gpu.program(op, Arc::new(plan), &shaders)?, fingerprint))
         })?;
         let leaves = program.plan().leaves.iter().map(|&n| match bindings.leaves.get(n) {
             Some(leaf) => gpu.leaf(op, leaf),
             None => Err(Error::new(ErrorKind::Device, op, "a leaf is missing")),
         });
-        let truth = checks.truth(fresh && trial.is_none(), program.plan().work(), roots)?;
-        let outputs = program.run(op, &leaves.collect::<Result<Vec<_>>>()?, &bindings.scalars)?;
+        let (plan, leaves) = (program.plan(), leaves.collect::<Result<Vec<_>>>()?);
+        let truth = checks.truth(fresh && trial.is_none(), plan.work(), roots)?;
+        if !bindings.take(plan, &leaves) {
+            return run(device, roots, trial, &Ids::default());
+        }
+        let outputs = program.run(op, &leaves, &bindings.scalars);
+        let outputs = outputs.inspect_err(|_| bindings.give_back(plan, &leaves))?;
         #[cfg(not(target_arch = "wasm32"))]
         if trial.is_none() {
-            gpu.note(program.plan());
+            gpu.note(plan);
         }
         if let Some(truth) = truth {
             let found: Vec<Arc<dyn Storage>> = outputs.iter().map(|b| b.clone() as Arc<dyn Storage>).collect();
@@ -93,7 +100,6 @@ fn run(device: &Device, roots: &[Tensor], trial: Option<&Limits>, dying: &Ids) -
         for (root, output) in roots.iter().zip(outputs) {
             root.set_value(output);
         }
-        bindings.overwritten(program.plan()).for_each(|leaf| drop(leaf.take_value()));
         return Ok(());
     }
     // Only a GPU has templates to try.

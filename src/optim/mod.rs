@@ -264,10 +264,28 @@ impl<R: Rule> Optimizer<R> {
             self.units = self.make_units()?;
         }
         // A page has no room to ask.
-        match !ALL_KERNELS || self.units.iter().all(|unit| unit.is_of(&self.rule)) {
-            true => Ok(()),
-            false => Err(Error::new(ErrorKind::Operand, "step", "the rule was set anew")),
+        if !ALL_KERNELS {
+            return Ok(());
         }
+        let wrong = |fact: String| Err(Error::new(ErrorKind::Operand, "step", fact));
+        if !self.units.iter().all(|unit| unit.is_of(&self.rule, self.average)) {
+            return wrong("the rule or the average was set anew".into());
+        }
+        let as_set = |unit: &Unit| {
+            let settings = unit.members().first().map(|param| self.settings(self.group_of(&param.path())));
+            settings.is_none_or(|settings| settings == (unit.lr, unit.weight_decay))
+        };
+        if !self.units.iter().all(as_set) {
+            return wrong("groups or weight decay were set anew".into());
+        }
+        let trained: Vec<Param> = self.params.iter().filter(Param::is_trained).collect();
+        let members = || self.units.iter().flat_map(Unit::members);
+        if trained.len() > members().count()
+            && let Some(param) = trained.iter().find(|param| !members().any(|known| known == *param))
+        {
+            return wrong(format!("{} is trained since the optimizer began; make a new one", param.path()));
+        }
+        Ok(())
     }
 
     /// What a step replaces: the states that it keeps itself, and the weights.
@@ -326,6 +344,7 @@ impl<R: Rule> Optimizer<R> {
         if self.average.is_none() {
             return Err(Error::new(ErrorKind::Operand, "swap_average", "no average is kept: see Optimizer::average"));
         }
+        self.begin()?;
         self.units.iter_mut().try_for_each(Unit::swap_average)
     }
 
@@ -360,9 +379,7 @@ impl<R: Rule> Optimizer<R> {
         for param in self.params.iter().filter(Param::is_trained) {
             let value = param.value();
             value.check()?;
-            let path = param.path();
-            let matching = |group: &Group| crate::params::matches(&group.pattern, &path);
-            let key = (self.groups.iter().position(matching).unwrap_or(self.groups.len()), value.dtype());
+            let key = (self.group_of(&param.path()), value.dtype());
             // Gradients and states have 32 bits.
             let bytes = value.numel() as u64 * 4;
             match sorted.iter_mut().rev().find(|(known, ..)| *known == key) {
@@ -376,17 +393,27 @@ impl<R: Rule> Optimizer<R> {
         Ok(sorted.into_iter().map(|((group, _), _, members)| (group, members)).collect())
     }
 
+    /// The number of the first group that a weight's path matches, one past the last where none does.
+    fn group_of(&self, path: &str) -> usize {
+        let matching = |group: &Group| crate::params::matches(&group.pattern, path);
+        self.groups.iter().position(matching).unwrap_or(self.groups.len())
+    }
+
+    /// The factor on the learning rate, and the weight decay, of a group.
+    fn settings(&self, group: usize) -> (f64, f64) {
+        match self.groups.get(group) {
+            Some(group) => (group.lr, group.weight_decay),
+            None => (1.0, self.weight_decay),
+        }
+    }
+
     fn make_units(&self) -> Result<Vec<Unit>> {
         let groups = self.grouped()?;
         if groups.is_empty() {
             return Err(Error::new(ErrorKind::Operand, "step", "there are no trained weights"));
         }
-        let settings = |group: usize| match self.groups.get(group) {
-            Some(group) => (group.lr, group.weight_decay),
-            None => (1.0, self.weight_decay),
-        };
         let make = |(group, members)| {
-            let (lr, weight_decay) = settings(group);
+            let (lr, weight_decay) = self.settings(group);
             Unit::new(&self.rule, &self.params, members, lr, weight_decay, self.average.is_some())
         };
         groups.into_iter().map(make).collect()

@@ -56,7 +56,9 @@ impl LossScale {
         let [scale, count] = self.both(device);
         let count = finite.where_(count + 1.0, 0.0);
         let full = count.ge(self.interval);
-        let scale = finite.where_(full.where_(&scale * self.growth, &scale), &scale * self.backoff);
+        // Infinite, it would never shrink again.
+        let grown = (&scale * self.growth).minimum(f64::from(f32::MAX));
+        let scale = finite.where_(full.where_(grown, &scale), &scale * self.backoff);
         [scale, full.where_(0.0, count)]
     }
 

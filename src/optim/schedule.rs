@@ -61,9 +61,10 @@ impl Schedule {
         Schedule(Kind::OneCycle { steps, rise: 0.3, start: 1.0 / 25.0, end: 4e-6 })
     }
 
-    /// `next`, counted from 0, once this one is over.
+    /// `next`, counted from 0, once this one is over; [`Schedule::constant`], [`Schedule::step`] and
+    /// [`Schedule::exponential`] never are.
     pub fn then(self, next: Schedule) -> Schedule {
-        let steps = self.steps();
+        let steps = self.steps().unwrap_or(u64::MAX);
         Schedule(Kind::Then(Box::new(self), steps, Box::new(next)))
     }
 
@@ -72,15 +73,15 @@ impl Schedule {
         Schedule(Kind::Times(Box::new(self), Box::new(other)))
     }
 
-    /// How many steps it takes; 0 for those without an end.
-    fn steps(&self) -> u64 {
+    /// How many steps it takes, if it has an end; a product has that of its factors.
+    fn steps(&self) -> Option<u64> {
         match &self.0 {
-            Kind::Constant(_) | Kind::Step { .. } | Kind::Exponential { .. } => 0,
+            Kind::Constant(_) | Kind::Step { .. } | Kind::Exponential { .. } => None,
             Kind::Cosine { steps, .. }
             | Kind::Polynomial { steps, .. }
             | Kind::Warmup { steps }
-            | Kind::OneCycle { steps, .. } => *steps,
-            Kind::Then(_, steps, next) => steps.saturating_add(next.steps()),
+            | Kind::OneCycle { steps, .. } => Some(*steps),
+            Kind::Then(_, steps, next) => Some(steps.saturating_add(next.steps()?)),
             Kind::Times(a, b) => a.steps().max(b.steps()),
         }
     }
@@ -97,8 +98,9 @@ impl Schedule {
             Kind::Polynomial { steps, power, end } => end + (1.0 - end) * libm::pow(1.0 - part(*steps), *power),
             Kind::Warmup { steps } => ((step as f64 + 1.0) / (*steps).max(1) as f64).min(1.0),
             Kind::OneCycle { steps, rise, start, end } => {
-                let t = part(steps.saturating_sub(1));
-                if t < *rise { wave(*start, 1.0, t / rise) } else { wave(1.0, *end, (t - rise) / (1.0 - rise)) }
+                let (t, top, last) = (step as f64, rise * *steps as f64 - 1.0, *steps as f64 - 1.0);
+                let fall = ((t - top) / (last - top)).min(1.0);
+                if t < top { wave(*start, 1.0, t / top) } else { wave(1.0, *end, fall) }
             }
             Kind::Then(first, steps, next) => match step.checked_sub(*steps) {
                 Some(step) => next.at(step),

@@ -105,9 +105,9 @@ impl Unit {
         &self.members
     }
 
-    /// Whether it keeps as many states as the rule wants.
-    pub(super) fn is_of<R: Rule>(&self, rule: &R) -> bool {
-        self.states.len() == rule.states().len()
+    /// Whether it keeps as many states as the rule wants, and an average if there is one.
+    pub(super) fn is_of<R: Rule>(&self, rule: &R, average: Option<f64>) -> bool {
+        self.states.len() == rule.states().len() && self.average.is_some() == average.is_some()
     }
 
     /// What it keeps from step to step.
@@ -199,7 +199,7 @@ impl Unit {
             if Some(x.dims()) != dims.as_deref() {
                 return Err(wrong(format!("saved with shape {}, but {dims:?} is needed", x.shape())));
             }
-            pieces[k].push(if range.is_some() { x.reshape(-1) } else { x });
+            pieces[k].push(x.reshape(-1));
         }
         let device = self.params.device().clone();
         for (kept, pieces) in self.states.iter_mut().chain(&mut self.average).zip(&pieces) {

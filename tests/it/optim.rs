@@ -354,8 +354,25 @@ fn wrong_uses_are_told() {
     sgd.step(loss().backward(&params)).unwrap();
     let mut sgd = sgd.momentum(0.9);
     let error = sgd.step(loss().backward(&params)).unwrap_err().to_string();
-    assert_eq!(error, "step: the rule was set anew");
+    assert_eq!(error, "step: the rule or the average was set anew");
     assert!(sgd.state().is_err());
+    let started = |change: fn(Optimizer<AdamW>) -> Optimizer<AdamW>| {
+        let mut adam = AdamW::new(&params, 0.1);
+        adam.step(loss().backward(&params)).unwrap();
+        change(adam).step(loss().backward(&params)).map_err(|error| error.to_string())
+    };
+    assert_eq!(started(|adam| adam.clip_norm(1.0)), Ok(()));
+    assert_eq!(started(|adam| adam.average(0.9)).unwrap_err(), error);
+    let error = "step: groups or weight decay were set anew";
+    assert_eq!(started(|adam| adam.group("fc1.*", 0.5, 0.0)).unwrap_err(), error);
+    assert_eq!(started(|adam| adam.weight_decay(0.5)).unwrap_err(), error);
+    // What nobody would move is no weight that is trained.
+    params.freeze("fc1.*");
+    let mut late = AdamW::new(&params, 0.1);
+    late.step(loss().backward(&params)).unwrap();
+    params.unfreeze("fc1.*");
+    let error = late.step(loss().backward(&params)).unwrap_err().to_string();
+    assert_eq!(error, "step: fc1.weight is trained since the optimizer began; make a new one");
     // Running statistics of a layer whose weights are elsewhere.
     let other = Params::new(&Device::cpu(), 4);
     let norm = nn::BatchNorm::without_affine(&other.at("norm"), x.dim(1));
@@ -363,4 +380,59 @@ fn wrong_uses_are_told() {
     let loss = model.forward(&norm.forward(&x, &pass), &pass).cross_entropy(&ids);
     let error = AdamW::new(&params, 0.1).step(loss.backward(&params)).unwrap_err().to_string();
     assert!(error.contains("norm.running_mean") && error.ends_with("or of another store"), "{error}");
+}
+
+/// States of a weight without axes are saved and read by optimizers that see weights in their shapes.
+#[test]
+fn states_of_a_single_number_come_back() {
+    fn check<R: Rule>(make: impl Fn(&Params) -> Optimizer<R>) {
+        let trained = |steps: usize, state: Option<Vec<(String, Tensor)>>| {
+            let params = Params::new(&Device::cpu(), 3);
+            let w = params.weight("scale", (), Init::Ones);
+            let mut optimizer = make(&params);
+            if let Some(state) = state {
+                optimizer.restore(1, |name| state.iter().find(|(n, _)| n == name).map(|(_, x)| x.clone())).unwrap();
+            }
+            for _ in 0..steps {
+                optimizer.step((w.tensor(&Pass::train(&params)) * 2.0).backward(&params)).unwrap();
+            }
+            optimizer.state().unwrap()
+        };
+        let names = |state: &[(String, Tensor)]| state.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        let (once, twice) = (trained(1, None), trained(2, None));
+        let resumed = trained(1, Some(once));
+        assert_eq!(names(&resumed), names(&twice));
+        for ((name, a), (_, b)) in resumed.iter().zip(&twice) {
+            assert_eq!(a.to_vec::<f32>().unwrap(), b.to_vec::<f32>().unwrap(), "{name}");
+        }
+    }
+    check(|params| Muon::new(params, 0.1));
+    check(|params| Adafactor::new(params, 0.1));
+}
+
+/// A factor that doubled for ever would be infinite, and never shrink again.
+#[test]
+fn loss_scale_stays_finite() {
+    let params = Params::new(&Device::cpu(), 3);
+    let w = params.weight("w", [2], Init::Ones);
+    let mut sgd = Sgd::new(&params, 0.1).loss_scale(LossScale::dynamic().initial(1e38).interval(1));
+    for _ in 0..4 {
+        let loss = (w.tensor(&Pass::train(&params)) * 0.0).sum(..);
+        sgd.step(sgd.backward(&loss)).unwrap();
+        assert!(sgd.present_loss_scale().unwrap().item::<f32>().unwrap().is_finite());
+    }
+}
+
+/// A schedule without an end is never over, and PyTorch's one cycle has its top a step before 30 %.
+#[test]
+fn schedules_end_when_they_do() {
+    let decays = Schedule::step(30, 0.1).then(Schedule::cosine(10, 0.5));
+    assert_eq!([0, 29, 30, 60].map(|step| (decays.at(step) * 1e6).round()), [1e6, 1e6, 1e5, 1e4]);
+    let product = Schedule::cosine(10, 0.5).times(Schedule::exponential(1.0)).then(Schedule::constant());
+    assert_eq!([9, 10].map(|step| product.at(step) < 1.0), [true, false]);
+    let cycle = Schedule::one_cycle(10);
+    assert_eq!(cycle.at(2), 1.0);
+    assert!(cycle.at(1) < 1.0 && cycle.at(3) < 1.0);
+    assert!((cycle.at(9) - 4e-6).abs() < 1e-9 && (cycle.at(50) - 4e-6).abs() < 1e-9);
+    assert!([0, 1, 2, 3].iter().all(|&n| Schedule::one_cycle(n).at(7).is_finite()));
 }

@@ -338,3 +338,64 @@ fn every_device_overwrites_like_the_oracle() {
         }
     }
 }
+
+/// A thread that reads what a step computes meanwhile sees this step's numbers, or an error.
+#[test]
+fn who_reads_during_a_step_sees_no_other_numbers() {
+    for device in own_gpu().into_iter().chain([Cpu::beside()]) {
+        let params = Params::new(&device, 7);
+        let model = Wide::new(&params);
+        let mut adam = AdamW::new(&params, 0.01);
+        for step in 0..100 {
+            let loss = model.loss(&Pass::train(&params), &[step % 3, 2, 1, 1]);
+            let gradients = loss.backward(&params);
+            let seen = std::thread::scope(|scope| {
+                let reader = scope.spawn(|| loss.item::<f32>());
+                adam.step(gradients).unwrap();
+                reader.join().unwrap()
+            });
+            let own = loss.item::<f32>().unwrap();
+            match seen {
+                Ok(seen) => assert!((seen - own).abs() < 1e-5, "{device}: step {step}: {seen} and {own}"),
+                Err(error) => assert!(error.to_string().contains("went into a step"), "{device}: {error}"),
+            }
+        }
+    }
+}
+
+/// What a block's gradient holds is free again when the tensors are, whatever plans are kept.
+#[test]
+fn plans_hold_nothing_of_a_custom_gradient() {
+    for device in devices() {
+        let held = std::sync::Arc::new(());
+        let captured = held.clone();
+        let x = Tensor::ones([3], &device).tracked();
+        let y = wgrad::custom_gradient(
+            "held",
+            &[&x],
+            |x| &x[0] * 3.0,
+            move |_, _, dy| {
+                let _ = &captured;
+                vec![Some(dy * 3.0)]
+            },
+        );
+        assert_eq!(y.sum(..).grad(&[&x])[0].to_vec::<f32>().unwrap(), [3.0; 3]);
+        assert_eq!(y.to_vec::<f32>().unwrap(), [3.0; 3]);
+        drop((x, y));
+        assert_eq!(std::sync::Arc::strong_count(&held), 1, "{device}");
+    }
+}
+
+/// A limit holds for plans that were made before it, and for what tensors hold beside them.
+#[test]
+fn a_memory_limit_holds_for_known_plans() {
+    let device = Cpu::beside();
+    let x = Tensor::ones([1024], &device);
+    x.realize().unwrap();
+    (&x + 1.0).realize().unwrap();
+    device.set_memory_limit(Some(6 << 10));
+    let error = (&x + 1.0).realize().unwrap_err().to_string();
+    assert!(error.contains("4096 bytes beside 4096 in use are over the limit of 6144"), "{error}");
+    device.set_memory_limit(Some(9 << 10));
+    (&x + 1.0).realize().unwrap();
+}

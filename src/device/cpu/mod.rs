@@ -165,7 +165,7 @@ impl Cpu {
             let plan = compile(graph, &limits);
             fits(op, &plan, &limits)?;
             let programs = self.prepare(&plan)?;
-            let fingerprint = plan.fingerprint();
+            let fingerprint = ALL_KERNELS.then(|| plan.fingerprint());
             Ok(((plan, programs), fingerprint))
         })?;
         let (plan, programs) = &*program;
@@ -174,14 +174,14 @@ impl Cpu {
             None => Err(broken("a leaf is missing")),
         };
         let mut leaves = plan.leaves.iter().map(leaf).collect::<Result<Vec<_>>>()?;
+        self.has_room(op, plan.peak_bytes)?;
         let truth = self.checks.truth(fresh, plan.work(), roots)?;
-        bindings.overwritten(plan).for_each(|leaf| drop(leaf.take_value()));
-        let outcome = self.run(plan, programs, &mut leaves, &bindings.scalars).inspect_err(|_| {
-            // Indices out of range are found before anything is overwritten.
-            for (leaf, &n) in bindings.overwritten(plan).zip(&plan.overwritten) {
-                leaf.set_value(leaves[n].clone());
-            }
-        })?;
+        if !bindings.take(plan, &leaves) {
+            return self.realize(op, roots, &Ids::default());
+        }
+        let outcome = self.run(plan, programs, &mut leaves, &bindings.scalars);
+        // Indices out of range are found before anything is overwritten.
+        let outcome = outcome.inspect_err(|_| bindings.give_back(plan, &leaves))?;
         if let Some(truth) = truth {
             let outputs: Vec<Arc<dyn Storage>> =
                 outcome.outputs.iter().map(|m| m.clone() as Arc<dyn Storage>).collect();
@@ -193,11 +193,23 @@ impl Cpu {
         outcome.faults.into_iter().next().map_or(Ok(()), Err)
     }
 
+    /// Refuses a run that needs `bytes` beside what tensors hold, where that is over the limit.
+    fn has_room(&self, op: &str, bytes: u64) -> Result<()> {
+        let (limit, live) = (self.limit.load(Ordering::Relaxed), self.pool.usage().live);
+        match ALL_KERNELS && limit > 0 && live.saturating_add(bytes) > limit {
+            true => {
+                let fact = format!("{bytes} bytes beside {live} in use are over the limit of {limit}");
+                Err(Error::new(ErrorKind::Memory, op, fact))
+            }
+            false => Ok(()),
+        }
+    }
+
     /// The elements of a realised tensor; what lies elsewhere is copied once, and the tensor keeps
     /// the copy.
     pub(super) fn leaf(&self, op: &str, tensor: &Tensor) -> Result<Arc<Memory>> {
         let Some(value) = tensor.value() else {
-            return Err(Error::new(ErrorKind::Device, op, "a leaf has no elements yet"));
+            return Err(Error::new(ErrorKind::Device, op, "its elements went into a step"));
         };
         if let Ok(memory) = (Arc::clone(&value) as Arc<dyn Any + Send + Sync>).downcast::<Memory>() {
             return Ok(memory);

@@ -189,7 +189,7 @@ impl Gpu {
     /// once, and the tensor keeps the copy.
     pub fn leaf(self: &Arc<Self>, op: &str, tensor: &Tensor) -> Result<Arc<GpuBuffer>> {
         let Some(value) = tensor.value() else {
-            return Err(Error::new(ErrorKind::Device, op, "a leaf has no elements yet"));
+            return Err(Error::new(ErrorKind::Device, op, "its elements went into a step"));
         };
         if let Ok(buffer) = (Arc::clone(&value) as Arc<dyn Any + Send + Sync>).downcast::<GpuBuffer>()
             && Arc::ptr_eq(&buffer.gpu, self)
