@@ -8,7 +8,7 @@ use wgrad::compile::wgsl::emit;
 use wgrad::prelude::*;
 
 use crate::compare::{Case, How, agree};
-use crate::devices::{gpu, plain_cpu};
+use crate::devices::{checked_gpu, gpu, plain_cpu};
 use crate::support::random as uniform;
 use crate::wgsl::limits;
 
@@ -49,5 +49,59 @@ fn rows_stay_in_registers_where_each_invocation_has_one_turn() {
         // One load serves the maximum, the sum and the result.
         let loads = text.matches("= quad0(").count() + text.matches("load0(").count();
         assert_eq!(loads == 1, held, "{n}:\n{text}");
+    }
+}
+
+/// The loop that finds the maximum takes the sum of exponentials along.
+#[test]
+fn long_rows_are_read_once_for_maximum_and_sum() {
+    let limits = limits(Target::Gpu);
+    let x = Tensor::from_vec(vec![0f32; 3 * 5000], [3, 5000], &Device::cpu());
+    let labels = Tensor::from_vec(vec![1i32; 3], [3], &Device::cpu());
+    let loads = |roots: &[Tensor]| {
+        let plan = compile(&Graph::flatten(roots).0, &limits);
+        let text = emit(&plan.steps[0].kernel, &limits).text;
+        (text.matches("= quad0(").count() + text.matches("= load0(").count(), text)
+    };
+    for (y, wanted) in [(x.softmax(-1), 2), (x.log_softmax(-1), 2), (x.softmax(0), 2)] {
+        let (found, text) = loads(std::slice::from_ref(&y));
+        assert_eq!(found, wanted, "{text}");
+    }
+    // What is stored below the maximum needs a loop of its own, and takes the sum along there.
+    let below = &x - x.max(keepdim(-1));
+    let (found, text) = loads(&[below.clone(), below.exp().sum(-1)]);
+    assert_eq!(found, 2, "{text}");
+    assert!(!text.contains("let top"), "{text}");
+    // The loss reads each row once, and once more what its label picks.
+    let (_, text) = loads(&[x.cross_entropy(&labels)]);
+    assert!(text.contains("let top"), "{text}");
+}
+
+#[test]
+fn long_rows_of_any_numbers_agree() {
+    let limits = limits(Target::Gpu);
+    let (inf, nan) = (f32::INFINITY, f32::NAN);
+    for n in [1030, 2052] {
+        let row = |f: &dyn Fn(usize) -> f32| (0..n).map(f).collect::<Vec<f32>>();
+        let rows = [
+            row(&|_| -inf),
+            row(&|k| if k < n - 1 { -inf } else { 2.0 }),
+            row(&|k| if k % 3 == 0 { -inf } else { k as f32 * 0.01 }),
+            row(&|k| if k == n / 2 { inf } else { 1.0 }),
+            row(&|k| if k == 700 { nan } else { -1.0 }),
+            row(&|k| k as f32 * 7.0 - 3000.0),
+            row(&|k| 3000.0 - k as f32 * 7.0),
+            row(&|k| if k % 2 == 0 { 3e38 } else { -3e38 }),
+            row(&|_| 0.0),
+        ];
+        for device in gpu().into_iter().chain(checked_gpu()) {
+            let how = How::Foreign(device, limits.clone().into());
+            let _ = agree(&format!("rows of {n}"), &how, &|device| {
+                let x = Tensor::from_vec(rows.concat(), [rows.len(), n], device);
+                let turned = Tensor::from_vec(rows.concat(), [rows.len(), n], device).transpose(0, 1);
+                let sum = (&x - x.max(keepdim(-1))).exp().sum(-1);
+                Case::new(vec![x.softmax(-1), x.log_softmax(-1), turned.softmax(0), sum], vec![x, turned])
+            });
+        }
     }
 }

@@ -2,15 +2,16 @@
 //! drivers that unroll take seconds to compile (lavapipe 25.0.7: 4.5 s against 85 ms, 2026-11).
 
 use crate::compile::index::Atom;
-use crate::compile::kernel::{ExprId, FoldKind, I, J, K, Loop, Reduce, Scan, Scatter, Sort, Store};
+use crate::compile::kernel::{ExprId, FoldKind, I, J, K, Loop, Reduce, Scan, Scatter, Store};
 use crate::compile::plan::{Limits, Target};
 use crate::compile::wgsl::four::View;
+use crate::compile::wgsl::online::{Along, along};
 use crate::compile::wgsl::text::{Text, wgsl_type};
 use crate::dtype::DType;
 use crate::graph::op::{Extreme, Reduction, ScatterMode};
 use crate::graph::source::ALL_KERNELS;
 
-const WORKGROUP: u64 = 64;
+pub const WORKGROUP: u64 = 64;
 
 fn bit(v: u8) -> u64 {
     1 << v
@@ -24,7 +25,8 @@ fn outer_only(stage_of: Vec<usize>, stage: usize) -> impl Fn(u64) -> bool {
     }
 }
 
-fn begin(text: &mut Text<'_>, workgroup: u64) {
+/// The head of a shader: who an invocation is.
+pub fn begin(text: &mut Text<'_>, workgroup: u64) {
     text.line(format_args!("@compute @workgroup_size({workgroup})"));
     // Not the index, which is the same here: with that, lavapipe 25.0.7 takes 1.5 times as long for
     // a map (2026-11).
@@ -92,18 +94,28 @@ pub fn looped(text: &mut Text<'_>, l: &Loop, limits: &Limits) -> u64 {
     }
     let stage_of: Vec<usize> = l.reduces.iter().map(|r| r.stage).collect();
     let stages = stage_of.iter().max().map_or(0, |s| s + 1);
-    for stage in 0..stages {
+    let mut stage = 0;
+    while stage < stages {
+        let stored = l.stores.iter().any(|s| known_from(text, l, s) == Some(stage + 1));
+        let along = if held || stored { Vec::new() } else { along(text, l, stage, limits) };
+        let sums: Vec<(usize, &Reduce)> = along.iter().map(Along::sum).collect();
         let here: Vec<(usize, &Reduce)> = l.reduces.iter().enumerate().filter(|(_, r)| r.stage == stage).collect();
         let values = elements(text, &here).concat();
         text.define(&values, &outer_only(stage_of.clone(), stage));
-        for (n, r) in &here {
+        for (n, r) in here.iter().chain(&sums) {
             declare(text, *n, r);
         }
         let early: Vec<&Store> = l.stores.iter().filter(|s| known_from(text, l, s) == Some(stage)).collect();
-        reduce_loop(text, &here, &early, &row);
+        reduce_loop(text, &here, &along, &early, &row);
+        along.iter().for_each(|a| a.keep(text));
         if shared {
             combine(text, &here, lanes);
         }
+        along.iter().for_each(|a| a.lower(text));
+        if shared && !sums.is_empty() {
+            combine(text, &sums, lanes);
+        }
+        stage += 1 + usize::from(!along.is_empty());
     }
     stores(text, l, stage_of, stages, &row);
     text.close("}");
@@ -274,7 +286,7 @@ fn declare(text: &mut Text<'_>, n: usize, r: &Reduce) {
 }
 
 /// The elements of each reduction that one turn of its loop takes in.
-fn elements(text: &Text<'_>, here: &[(usize, &Reduce)]) -> Vec<Vec<ExprId>> {
+pub fn elements(text: &Text<'_>, here: &[(usize, &Reduce)]) -> Vec<Vec<ExprId>> {
     let four = text.four.map_or(&[][..], |four| &four.elements);
     here.iter().map(|(n, r)| four.get(*n).map_or(vec![r.value], |four| four.to_vec())).collect()
 }
@@ -296,10 +308,12 @@ fn known_from(text: &Text<'_>, l: &Loop, s: &Store) -> Option<usize> {
     l.reduces.iter().any(|r| r.stage == stage).then_some(stage)
 }
 
-/// Combines the elements of a row, or this invocation's share of them, and stores what is `early`.
-fn reduce_loop(text: &mut Text<'_>, here: &[(usize, &Reduce)], early: &[&Store], row: &Row) {
+/// Combines the elements of a row, or this invocation's share of them, with what is taken `along`,
+/// and stores what is `early`.
+fn reduce_loop(text: &mut Text<'_>, here: &[(usize, &Reduce)], along: &[Along<'_>], early: &[&Store], row: &Row) {
     let (&Row { shared, lanes, .. }, held) = (row, row.is_held());
-    let sums: Vec<&(usize, &Reduce)> = here.iter().filter(|(_, r)| in_pieces(r)).collect();
+    let taken = along.iter().map(Along::sum);
+    let sums: Vec<(usize, &Reduce)> = here.iter().copied().chain(taken).filter(|(_, r)| in_pieces(r)).collect();
     let elements = elements(text, here);
     // Sums go in pieces of 128, so that long rows keep their digits.
     let pieces = !sums.is_empty() && !held;
@@ -318,6 +332,9 @@ fn reduce_loop(text: &mut Text<'_>, here: &[(usize, &Reduce)], early: &[&Store],
         for (k, &element) in elements.iter().enumerate() {
             let value = text.value(element);
             match r.fold {
+                _ if along.iter().any(|a| a.is_below(*n)) => {
+                    along.iter().filter(|a| a.is_below(*n)).for_each(|a| a.add(text, &value));
+                }
                 FoldKind::Value(_) if pieces && in_pieces(r) => text.line(format_args!("p{n} += {value};")),
                 FoldKind::Value(kind) => {
                     let sum = text.scalar(kind.combine(), &[format!("r{n}"), value], r.dtype, r.dtype);
@@ -544,46 +561,4 @@ pub fn scan(text: &mut Text<'_>, s: &Scan, limits: &Limits) -> u64 {
     text.close("}");
     text.close("}");
     (s.lines as u64).div_ceil(lines)
-}
-
-/// One invocation a position: it counts who comes before it.
-pub fn sort(text: &mut Text<'_>, s: &Sort) -> u64 {
-    begin(text, WORKGROUP);
-    let (n, stride, keys, out) = (s.n, s.stride, s.keys, s.out);
-    text.line(format_args!("let at = wide * {WORKGROUP}u + local;"));
-    text.line(format_args!("if (at >= {}u) {{ return; }}", s.lines * n));
-    text.line(format_args!("let o = at / {n}u; let p = at % {n}u;"));
-    text.line(format_args!("let base = o / {stride}u * {}u + o % {stride}u;", stride * n));
-    match s.runs {
-        None => {
-            text.line(format_args!("let begin = p / {0}u * {0}u; let end = min(begin + {0}u, {n}u);", s.block.min(n)));
-            text.line(format_args!("let key = load{keys}(base + p * {stride}u);"));
-            text.line("var rank = begin;");
-            text.open("for (var q = begin; q < end + zero; q++) {");
-            text.line(format_args!("let other = load{keys}(base + q * {stride}u);"));
-            text.line("rank += select(0u, 1u, other < key || (other == key && q < p));");
-            text.close("}");
-            text.line(format_args!("store{out}(base + rank * {stride}u, i32(p));"));
-        }
-        Some(runs) => {
-            let run = s.merge;
-            text.line(format_args!("let run = p / {run}u; let begin = run * {run}u; let left = (run & ~1u) * {run}u;"));
-            text.line(format_args!("let mine = u32(load{runs}(base + p * {stride}u));"));
-            text.line(format_args!("let key = load{keys}(base + mine * {stride}u);"));
-            text.line("let odd = (run & 1u) == 1u;");
-            text.line(format_args!("var lo = select(min(left + {run}u, {n}u), left, odd); let first = lo;"));
-            text.line(format_args!("var hi = min(lo + {run}u, {n}u);"));
-            // How many of the other run come before: on equal keys the left run does.
-            text.open("while (lo < hi) {");
-            text.line("let middle = (lo + hi) / 2u;");
-            text.line(format_args!(
-                "let other = load{keys}(base + u32(load{runs}(base + middle * {stride}u)) * {stride}u);"
-            ));
-            text.line("if (other < key || (odd && other == key)) { lo = middle + 1u; } else { hi = middle; }");
-            text.close("}");
-            text.line(format_args!("store{out}(base + (left + (p - begin) + (lo - first)) * {stride}u, i32(mine));"));
-        }
-    }
-    text.close("}");
-    ((s.lines * n) as u64).div_ceil(WORKGROUP)
 }

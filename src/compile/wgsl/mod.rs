@@ -10,7 +10,9 @@ mod base;
 pub mod cooperative;
 mod four;
 mod loops;
+mod online;
 mod product;
+mod sort;
 mod text;
 
 use crate::compile::kernel::{Access, Dot, Kernel, Kind};
@@ -74,7 +76,7 @@ pub fn emit(kernel: &Kernel, limits: &Limits) -> Shader {
         },
         Kind::Scatter(s) => loops::scatter(&mut text, s, limits),
         Kind::Scan(s) => loops::scan(&mut text, s, limits),
-        Kind::Sort(s) => loops::sort(&mut text, s),
+        Kind::Sort(s) => sort::sort(&mut text, s),
         Kind::Custom(_) => 0,
     };
     Shader {
