@@ -8,6 +8,7 @@ mod contraction;
 mod first;
 mod lines;
 mod phases;
+mod pieces;
 mod shifts;
 
 use std::sync::Arc;
@@ -427,39 +428,7 @@ impl Pass<'_> {
         if dtype != dtype.compute() {
             return self.in_compute_dtype(node, |pass, node| pass.make(node));
         }
-        match split(&shape, set, self.limits) {
-            None => self.intern(node),
-            Some((axis, pieces)) => {
-                // Pads the axis to whole pieces, reduces inside the pieces, then across them.
-                let n = shape.dims()[axis];
-                let piece = n.div_ceil(pieces);
-                let rank = shape.rank();
-                let mut padded = x;
-                let mut long = shape;
-                if piece * pieces != n {
-                    let mut hi = vec![0; rank];
-                    hi[axis] = piece * pieces - n;
-                    let pad = PadSpec { lo: vec![0; rank], hi, interior: vec![0; rank], fill: kind.identity(dtype) };
-                    long = shape.with(axis, piece * pieces).unwrap_or(shape);
-                    padded = self.derived(&node, Op::Pad(Arc::new(pad)), &[x], long, dtype);
-                }
-                let mut dims = long.dims().to_vec();
-                dims[axis] = pieces;
-                dims.insert(axis + 1, piece);
-                // A tensor of the highest rank cannot be cut further.
-                let Ok(cut) = Shape::new(&dims) else { return self.intern(node) };
-                let cut_x = self.derived(&node, Op::Reshape, &[padded], cut, dtype);
-                // Everything but the pieces goes first; then the pieces.
-                let up = |a: usize| if a > axis { a + 1 } else { a };
-                let first = set.iter().fold(AxisSet::default(), |s, a| s.and(if a == axis { axis + 1 } else { up(a) }));
-                let partial_shape = cut.without(first);
-                let partial =
-                    Node { op: Op::Reduce(kind, first), src: smallvec![cut_x], shape: partial_shape, ..node.clone() };
-                let partial = self.intern(partial);
-                let at = (0..axis).filter(|&a| !set.has(a)).count();
-                self.intern(Node { op: Op::Reduce(kind, AxisSet::one(at)), src: smallvec![partial], ..node })
-            }
-        }
+        self.in_pieces(&node, kind, set).unwrap_or_else(|| self.intern(node))
     }
 
     /// The node computed in its 32-bit compute dtype and cast at the end, so that kernels which
@@ -519,30 +488,6 @@ impl Pass<'_> {
         }
         self.intern(Node { op: Op::ArgSort { axis, descending: false }, src: smallvec![key], ..node })
     }
-}
-
-/// Whether a reduction is cut in two, and where: few results over many elements would leave most
-/// of a device idle.
-fn split(shape: &Shape, set: AxisSet, limits: &Limits) -> Option<(usize, usize)> {
-    let inner: usize = set.iter().map(|axis| shape.dims()[axis]).product();
-    let outer = (shape.numel() / inner.max(1)).max(1);
-    let axis = set.iter().max_by_key(|&axis| shape.dims()[axis])?;
-    let n = shape.dims()[axis];
-    // A row is shared by a whole workgroup; a column belongs to one invocation.
-    let rows = set.iter().last() == Some(shape.rank() - 1);
-    let (few, long) = if rows { (64, 8192) } else { (4096, 256) };
-    // A real GPU hides its memory's latency behind many more.
-    let busy = limits.tiles.busy();
-    let wanted = few * busy.div_ceil(8);
-    // Rows of one axis stay whole where there are a few: most often more than a sum is made of them.
-    let enough = if inner < 2 * long || (rows && inner == n) { few } else { wanted / 2 };
-    // Where a processor stands in for a GPU a second kernel costs more than several short axes.
-    let whole = if busy > 1 { inner } else { n };
-    if outer >= enough || whole < long {
-        return None;
-    }
-    let pieces = (wanted / outer).min(8 * inner / long).min(n).max(2);
-    Some((axis, pieces.next_power_of_two()))
 }
 
 /// The number that `bits` are in `dtype`.

@@ -11,7 +11,7 @@ use crate::graph::mix::ById;
 use crate::graph::source::ALL_KERNELS;
 
 /// Whether a program makes waves; a page's GPU does not let it say when to wait.
-pub const ARE_MADE: bool = ALL_KERNELS && cfg!(not(target_arch = "wasm32"));
+pub const ARE_MADE: bool = ALL_KERNELS;
 /// Waves that a small kernel looks back over for one that it can join: far enough to find both
 /// gradients of a layer, near enough that results do not wait long for their readers.
 const BACK_MAX: usize = 4;

@@ -105,3 +105,43 @@ fn long_rows_of_any_numbers_agree() {
         }
     }
 }
+
+/// Few rows are cut into pieces; the maximum and the sum of a piece are found by one kernel.
+#[test]
+fn few_long_rows_are_cut_for_maximum_and_sum_at_once() {
+    let x = Tensor::from_vec(vec![0f32; 2 * 40_000], [2, 40_000], &Device::cpu());
+    for target in [Target::Cpu, Target::Gpu, Target::SoftwareGpu] {
+        for (y, kernels) in [(x.softmax(-1), 3), (x.log_softmax(-1), 3), (x.transpose(0, 1).softmax(0), 3)] {
+            let plan = compile(&Graph::flatten(&[y]).0, &limits(target));
+            assert_eq!(plan.steps.len(), kernels, "{target:?}\n{plan}");
+        }
+    }
+}
+
+#[test]
+fn few_long_rows_of_any_numbers_agree() {
+    let (inf, nan) = (f32::INFINITY, f32::NAN);
+    let n = 16_387;
+    let row = |f: &dyn Fn(usize) -> f32| (0..n).map(f).collect::<Vec<f32>>();
+    let rows = [
+        row(&|_| -inf),
+        row(&|k| if k < n / 2 { -inf } else { (k % 100) as f32 * 0.1 }),
+        row(&|k| if k == n - 1 { inf } else { 1.0 }),
+        row(&|k| if k == 9000 { nan } else { -1.0 }),
+        row(&|k| k as f32 - 8000.0),
+        row(&|k| if k % 2 == 0 { 3e38 } else { -3e38 }),
+    ];
+    let build = |device: &Device| {
+        let x = Tensor::from_vec(rows.concat(), [rows.len(), n], device).tracked();
+        let r = uniform(&[rows.len(), n]).to_device(device);
+        let columns = Tensor::from_vec(rows.concat(), [rows.len(), n], device).transpose(0, 1);
+        let mut roots = (x.log_softmax(-1) * &r).narrow(0, 4, 1).sum(..).grad(&[&x]);
+        roots.extend([x.softmax(-1), x.log_softmax(-1), columns.softmax(0)]);
+        Case::new(roots, vec![x, r, columns])
+    };
+    for device in [Some(plain_cpu()), gpu()].into_iter().flatten() {
+        for how in [How::Realize(device.clone()), How::Foreign(device, limits(Target::Gpu).into())] {
+            let _ = agree("few long rows", &how, &build);
+        }
+    }
+}

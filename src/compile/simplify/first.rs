@@ -5,7 +5,8 @@
 
 use smallvec::smallvec;
 
-use super::{Pass, split};
+use super::Pass;
+use super::pieces::split;
 use crate::compile::graph::{Graph, Id, Node};
 use crate::compile::plan::Target;
 use crate::dtype::{DType, Number};

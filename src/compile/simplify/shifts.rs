@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use smallvec::smallvec;
 
-use super::{Pass, split};
+use super::Pass;
+use super::pieces::split;
 use crate::compile::graph::{Id, Node};
 use crate::compile::plan::Target;
 use crate::compile::wgsl::TILED_MIN;

@@ -46,6 +46,7 @@ const TURN_TERMS: usize = 256;
 /// Words that are turned for all tiles of rows at once,
 const TURN_WORDS: usize = 1 << 20;
 /// and terms and columns of a piece.
+#[cfg(not(target_arch = "wasm32"))]
 const TURN_BLOCK: [usize; 2] = [64, 64];
 /// Words of left operands that are copied once for all tiles.
 const WHOLE_WORDS: usize = 1 << 18;
