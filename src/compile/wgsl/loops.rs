@@ -96,26 +96,29 @@ pub fn looped(text: &mut Text<'_>, l: &Loop, limits: &Limits) -> u64 {
     let stages = stage_of.iter().max().map_or(0, |s| s + 1);
     let mut stage = 0;
     while stage < stages {
-        let stored = l.stores.iter().any(|s| known_from(text, l, s) == Some(stage + 1));
-        let along = if held || stored { Vec::new() } else { along(text, l, stage, limits) };
-        let sums: Vec<(usize, &Reduce)> = along.iter().map(Along::sum).collect();
+        let stored = || l.stores.iter().any(|s| known_from(text, l, s) == Some(stage + 1));
+        let found = if !ALL_KERNELS || held || stored() { Vec::new() } else { along(text, l, stage, limits) };
+        let along = if ALL_KERNELS { &found[..] } else { &[] };
         let here: Vec<(usize, &Reduce)> = l.reduces.iter().enumerate().filter(|(_, r)| r.stage == stage).collect();
         let values = elements(text, &here).concat();
         text.define(&values, &outer_only(stage_of.clone(), stage));
-        for (n, r) in here.iter().chain(&sums) {
-            declare(text, *n, r);
+        for (n, r) in here.iter().copied().chain(along.iter().map(Along::sum)) {
+            declare(text, n, r);
         }
         let early: Vec<&Store> = l.stores.iter().filter(|s| known_from(text, l, s) == Some(stage)).collect();
-        reduce_loop(text, &here, &along, &early, &row);
+        reduce_loop(text, &here, along, &early, &row);
         along.iter().for_each(|a| a.keep(text));
         if shared {
             combine(text, &here, lanes);
         }
-        along.iter().for_each(|a| a.lower(text));
-        if shared && !sums.is_empty() {
-            combine(text, &sums, lanes);
+        stage += 1;
+        if !along.is_empty() {
+            along.iter().for_each(|a| a.lower(text));
+            if shared {
+                combine(text, &along.iter().map(Along::sum).collect::<Vec<_>>(), lanes);
+            }
+            stage += 1;
         }
-        stage += 1 + usize::from(!along.is_empty());
     }
     stores(text, l, stage_of, stages, &row);
     text.close("}");
@@ -312,6 +315,7 @@ fn known_from(text: &Text<'_>, l: &Loop, s: &Store) -> Option<usize> {
 /// and stores what is `early`.
 fn reduce_loop(text: &mut Text<'_>, here: &[(usize, &Reduce)], along: &[Along<'_>], early: &[&Store], row: &Row) {
     let (&Row { shared, lanes, .. }, held) = (row, row.is_held());
+    let along = if ALL_KERNELS { along } else { &[] };
     let taken = along.iter().map(Along::sum);
     let sums: Vec<(usize, &Reduce)> = here.iter().copied().chain(taken).filter(|(_, r)| in_pieces(r)).collect();
     let elements = elements(text, here);
