@@ -36,14 +36,11 @@ pub fn compile(graph: &Graph, limits: &Limits) -> Plan {
     };
     let kernels = lowered(false);
     let fits = kernels.kernels.iter().all(|kernel| schedule::bindings(kernel, limits) <= limits.buffers_max);
-    let mut kernels = if fits { kernels } else { lowered(true) };
-    let in_turn = (waves::ARE_MADE && limits.memory_bytes_max < u64::MAX).then(|| kernels.clone());
-    let waves = waves::group(&mut kernels.kernels, limits);
+    let kernels = if fits { kernels } else { lowered(true) };
+    let grouped = waves::are_made(limits).then(|| kernels.clone());
+    let in_turn = memory::assign(&simple, kernels, &[], &graph.dying, limits);
+    let Some(mut kernels) = grouped else { return in_turn };
+    let waves = waves::group(&mut kernels.kernels);
     let plan = memory::assign(&simple, kernels, &waves, &graph.dying, limits);
-    match in_turn {
-        Some(kernels) if plan.peak_bytes > limits.memory_bytes_max => {
-            memory::assign(&simple, kernels, &[], &graph.dying, limits)
-        }
-        _ => plan,
-    }
+    if plan.peak_bytes > in_turn.peak_bytes.saturating_add(waves::MORE_BYTES_MAX) { in_turn } else { plan }
 }

@@ -17,32 +17,41 @@ pub const ARE_MADE: bool = ALL_KERNELS;
 const BACK_MAX: usize = 4;
 /// Bytes from which on writing its results takes a GPU longer than waiting.
 const LARGE_BYTES: usize = 2 << 20;
-/// Bytes that a plan takes beyond what it needs so that kernels of a wave need not wait: little of a
-/// GPU's memory. A plan that is over a limit with them goes without.
+/// Bytes that results take that lie apart so that kernels of a wave need not wait,
 const APART_BYTES_MAX: usize = 64 << 20;
+/// and all that a plan may need more with waves than in turn: little of a GPU's memory.
+pub const MORE_BYTES_MAX: u64 = 128 << 20;
 /// The word that faults are noted in, as memory that a kernel may write.
 const FAULTS: u64 = u64::MAX;
 
-/// Puts `kernels` in the order of their waves, and says which wave each may be in; says nothing
-/// where they run in turn.
-pub fn group(kernels: &mut Vec<Kernel>, limits: &Limits) -> Vec<usize> {
-    if !ARE_MADE || limits.target != Target::Gpu {
-        return Vec::new();
-    }
+/// Whether there are waves within `limits`: none where memory is scarce.
+pub fn are_made(limits: &Limits) -> bool {
+    ALL_KERNELS && limits.target == Target::Gpu && limits.memory_bytes_max == u64::MAX
+}
+
+/// Puts `kernels` in the order of their waves, and says which wave each may be in.
+pub fn group(kernels: &mut Vec<Kernel>) -> Vec<usize> {
     // The last waves that wrote a buffer and that touched it.
     let mut written: ById<usize> = ById::default();
     let mut touched: ById<usize> = ById::default();
     let mut count = 0usize;
+    // What runs after all that may raise a fault may overwrite leaves, and shall go on to.
+    let last_fault = kernels.iter().rposition(|kernel| !kernel.faults.is_empty());
+    let mut safe_from = 0;
     let mut placed: Vec<(usize, bool, Kernel)> = Vec::with_capacity(kernels.len());
-    for kernel in kernels.drain(..) {
+    for (k, kernel) in kernels.drain(..).enumerate() {
         let waits_for = |buffer: &Buffer| {
             let last = if buffer.access == Access::Read { &written } else { &touched };
             last.get(&(buffer.slot as u64)).map(|wave| wave + 1)
         };
-        let after = kernel.buffers.iter().filter_map(waits_for).max().unwrap_or(0);
+        let safe = if last_fault.is_some_and(|last| k > last) { safe_from } else { 0 };
+        let after = kernel.buffers.iter().filter_map(waits_for).fold(safe, usize::max);
         let wave = after.max(count.saturating_sub(if is_large(&kernel) { 0 } else { BACK_MAX }));
         let adds = results(&kernel).any(|buffer| touched.contains_key(&(buffer.slot as u64)));
         count = count.max(wave + 1);
+        if !kernel.faults.is_empty() {
+            safe_from = safe_from.max(wave + 1);
+        }
         for buffer in &kernel.buffers {
             for last in [&mut touched, &mut written].into_iter().take(1 + usize::from(buffer.access != Access::Read)) {
                 let last = last.entry(buffer.slot as u64).or_insert(wave);

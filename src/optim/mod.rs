@@ -76,6 +76,8 @@ pub struct Optimizer<R> {
     average: Option<f64>,
     scale: Option<LossScale>,
     steps: u64,
+    /// Whether groups or weight decay were set since it was last looked at.
+    regrouped: bool,
     /// Made by the first step, when all options are known.
     units: Vec<Unit>,
 }
@@ -103,6 +105,7 @@ impl<R: Rule> Optimizer<R> {
             average: None,
             scale: None,
             steps: 0,
+            regrouped: false,
             units: Vec::new(),
         };
         optimizer.gather();
@@ -119,7 +122,7 @@ impl<R: Rule> Optimizer<R> {
 
     /// How much weights decay: per unit of learning rate, or as a part of the gradient, as the rule says.
     pub fn weight_decay(mut self, weight_decay: f64) -> Self {
-        self.weight_decay = weight_decay;
+        (self.weight_decay, self.regrouped) = (weight_decay, true);
         self
     }
 
@@ -134,6 +137,7 @@ impl<R: Rule> Optimizer<R> {
     /// ```
     pub fn group(mut self, pattern: &str, lr: f64, weight_decay: f64) -> Self {
         self.groups.push(Group { pattern: pattern.into(), lr, weight_decay });
+        self.regrouped = true;
         self.gather();
         self
     }
@@ -262,6 +266,7 @@ impl<R: Rule> Optimizer<R> {
     fn begin(&mut self) -> Result<()> {
         if self.units.is_empty() {
             self.units = self.make_units()?;
+            self.regrouped = false;
         }
         // A page has no room to ask.
         if !ALL_KERNELS {
@@ -272,12 +277,13 @@ impl<R: Rule> Optimizer<R> {
             return wrong("the rule or the average was set anew".into());
         }
         let as_set = |unit: &Unit| {
-            let settings = unit.members().first().map(|param| self.settings(self.group_of(&param.path())));
-            settings.is_none_or(|settings| settings == (unit.lr, unit.weight_decay))
+            let settings = unit.members().iter().map(|param| self.settings(self.group_of(&param.path())));
+            settings.into_iter().all(|settings| settings == (unit.lr, unit.weight_decay))
         };
-        if !self.units.iter().all(as_set) {
+        if self.regrouped && !self.units.iter().all(as_set) {
             return wrong("groups or weight decay were set anew".into());
         }
+        self.regrouped = false;
         let trained: Vec<Param> = self.params.iter().filter(Param::is_trained).collect();
         let members = || self.units.iter().flat_map(Unit::members);
         if trained.len() > members().count()

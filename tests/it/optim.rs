@@ -365,6 +365,7 @@ fn wrong_uses_are_told() {
     assert_eq!(started(|adam| adam.average(0.9)).unwrap_err(), error);
     let error = "step: groups or weight decay were set anew";
     assert_eq!(started(|adam| adam.group("fc1.*", 0.5, 0.0)).unwrap_err(), error);
+    assert_eq!(started(|adam| adam.group("*.bias", 1.0, 0.0)).unwrap_err(), error);
     assert_eq!(started(|adam| adam.weight_decay(0.5)).unwrap_err(), error);
     // What nobody would move is no weight that is trained.
     params.freeze("fc1.*");

@@ -6,6 +6,7 @@ use wgrad::compile::graph::Graph;
 use wgrad::compile::plan::Target;
 use wgrad::compile::wgsl::emit;
 use wgrad::prelude::*;
+use wgrad::reference::Values;
 
 use crate::compare::{Case, How, agree};
 use crate::devices::{checked_gpu, gpu, plain_cpu};
@@ -77,6 +78,20 @@ fn long_rows_are_read_once_for_maximum_and_sum() {
     assert!(text.contains("let top"), "{text}");
 }
 
+/// Whether each row is nothing but NaN, or else has none; `agree` lets a shader lose infinities and NaNs.
+fn rows_of_nan(how: &How, y: &Tensor, rows: usize) -> Vec<bool> {
+    let (found, _) = how.run(std::slice::from_ref(y)).unwrap();
+    let Values::Float(found) = &found[0] else { panic!("{y}") };
+    let row = |row: &[f64]| match row.iter().filter(|x| x.is_nan()).count() {
+        0 => false,
+        n => {
+            assert_eq!(n, row.len(), "{how}: a row that is partly NaN");
+            true
+        }
+    };
+    found.chunks(found.len() / rows).map(row).collect()
+}
+
 #[test]
 fn long_rows_of_any_numbers_agree() {
     let limits = limits(Target::Gpu);
@@ -102,6 +117,9 @@ fn long_rows_of_any_numbers_agree() {
                 let sum = (&x - x.max(keepdim(-1))).exp().sum(-1);
                 Case::new(vec![x.softmax(-1), x.log_softmax(-1), turned.softmax(0), sum], vec![x, turned])
             });
+            let x = Tensor::from_vec(rows.concat(), [rows.len(), n], how.device());
+            let wanted = [true, false, false, true, true, false, false, false, false];
+            assert_eq!(rows_of_nan(&how, &x.softmax(-1), rows.len()), wanted, "{how}");
         }
     }
 }
@@ -142,6 +160,8 @@ fn few_long_rows_of_any_numbers_agree() {
     for device in [Some(plain_cpu()), gpu()].into_iter().flatten() {
         for how in [How::Realize(device.clone()), How::Foreign(device, limits(Target::Gpu).into())] {
             let _ = agree("few long rows", &how, &build);
+            let x = Tensor::from_vec(rows.concat(), [rows.len(), n], how.device());
+            assert_eq!(rows_of_nan(&how, &x.softmax(-1), rows.len()), [true, false, true, true, false, false], "{how}");
         }
     }
 }

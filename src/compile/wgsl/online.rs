@@ -62,12 +62,12 @@ impl<'l> Along<'l> {
     /// Takes in element `x`. The least number of all adds nothing and is no maximum to be below.
     pub fn add(&self, text: &mut Text<'_>, x: &str) {
         let (m, s, dtype) = (self.max, self.sum, self.reduce.dtype);
-        let least = text.literal(f32::NEG_INFINITY.to_bits(), dtype);
-        text.open(format_args!("if ({x} != {least}) {{"));
+        // By its bits: a NaN, which drivers find unequal to nothing, is to pass.
+        text.open(format_args!("if (bitcast<u32>({x}) != {:#x}u) {{", f32::NEG_INFINITY.to_bits()));
         let top = text.scalar(Reduction::Max.combine(), &[format!("r{m}"), x.into()], dtype, dtype);
         text.line(format_args!("let top = {top};"));
         let less = text.scalar(Scalar::Exp, &[format!("r{m} - top")], dtype, dtype);
-        text.line(format_args!("if (top != r{m}) {{ let less = {less}; r{s} *= less; p{s} *= less; r{m} = top; }}"));
+        text.line(format_args!("if (!(top == r{m})) {{ let less = {less}; r{s} *= less; p{s} *= less; r{m} = top; }}"));
         let more = text.scalar(Scalar::Exp, &[format!("{x} - top")], dtype, dtype);
         text.line(format_args!("p{s} += {more};"));
         text.close("}");
