@@ -10,7 +10,7 @@ use crate::compile::plan::{Home, Limits, Plan, Slot, Target};
 use crate::graph::mix::ById;
 use crate::graph::source::ALL_KERNELS;
 
-/// Whether a program makes waves; a page's GPU does not let it say when to wait.
+/// Whether a program can make waves at all; a page's GPU does not let it say when to wait.
 pub const ARE_MADE: bool = ALL_KERNELS;
 /// Waves that a small kernel looks back over for one that it can join: far enough to find both
 /// gradients of a layer, near enough that results do not wait long for their readers.
@@ -24,7 +24,7 @@ pub const MORE_BYTES_MAX: u64 = 128 << 20;
 /// The word that faults are noted in, as memory that a kernel may write.
 const FAULTS: u64 = u64::MAX;
 
-/// Whether there are waves within `limits`: none where memory is scarce.
+/// Whether a plan within `limits` has waves: none where memory has a limit.
 pub fn are_made(limits: &Limits) -> bool {
     ALL_KERNELS && limits.target == Target::Gpu && limits.memory_bytes_max == u64::MAX
 }
