@@ -71,11 +71,11 @@ impl Shape {
 
     /// The shape with `axis` set to `n`; unchanged where there is no such axis.
     pub fn with(&self, axis: usize, n: usize) -> Result<Shape, String> {
-        let mut dims = self.dims().to_vec();
-        if let Some(dim) = dims.get_mut(axis) {
+        let mut shape = *self;
+        if let Some(dim) = shape.dims.get_mut(axis) {
             *dim = n;
         }
-        Shape::new(&dims)
+        Shape::new(shape.dims())
     }
 
     /// Row-major strides in elements.

@@ -127,6 +127,9 @@ fn prune(graph: Graph) -> Graph {
     out
 }
 
+/// A stack of matrices as that of their transposes.
+const EXCHANGED: Perm = Perm([0, 2, 1, 0, 0, 0, 0, 0]);
+
 struct Pass<'l> {
     out: Graph,
     known: ById<Vec<Id>>,
@@ -137,21 +140,33 @@ impl Pass<'_> {
     /// `node`, the transpose of the product `dot`, as the product of the transposed operands the
     /// other way round: the same sums in the same order, written where they belong.
     fn turned(&mut self, node: &Node, dot: &Node, new: &[Id]) -> Option<Id> {
-        let &[1, m, n] = dot.shape.dims() else { return None };
+        let (&[m, n] | &[1, m, n]) = dot.shape.dims() else { return None };
         if node.shape.dims() != [n, m] || node.dtype != dot.dtype {
             return None;
         }
-        let mut exchanged = Perm([0; RANK_MAX]);
-        exchanged.0[..3].copy_from_slice(&[0, 2, 1]);
         let operands = [dot.src[1], dot.src[0]].map(|x| {
-            let x = new[x as usize];
+            let x = self.stacked(node, new[x as usize]);
             let Node { shape, dtype, .. } = *self.out.node(x);
             let &[b, rows, columns] = shape.dims() else { return None };
-            Some(self.derived(node, Op::Permute(exchanged), &[x], Shape::new(&[b, columns, rows]).ok()?, dtype))
+            Some(self.derived(node, Op::Permute(EXCHANGED), &[x], Shape::new(&[b, columns, rows]).ok()?, dtype))
         });
         let [Some(a), Some(b)] = operands else { return None };
         let product = self.derived(node, Op::Dot, &[a, b], Shape::new(&[1, n, m]).ok()?, node.dtype);
         Some(self.derived(node, Op::Reshape, &[product], node.shape, node.dtype))
+    }
+
+    /// `x`, an operand of a product, as a stack of matrices; its transpose as that of the same stack, so that
+    /// both are seen to read one tensor.
+    fn stacked(&mut self, like: &Node, mut x: Id) -> Id {
+        let mut turned = false;
+        while let (Op::Permute(Perm([1, 0, ..])), 2) = (&self.out.node(x).op, self.out.node(x).shape.rank()) {
+            (x, turned) = (self.out.src(x, 0), !turned);
+        }
+        let Node { shape, dtype, .. } = *self.out.node(x);
+        let &[m, n] = shape.dims() else { return x };
+        let [Ok(stack), Ok(back)] = [[1, m, n], [1, n, m]].map(|dims| Shape::new(&dims)) else { return x };
+        let stacked = self.derived(like, Op::Reshape, &[x], stack, dtype);
+        if turned { self.derived(like, Op::Permute(EXCHANGED), &[stacked], back, dtype) } else { stacked }
     }
 
     /// The number of a node that means what `node` means.
@@ -201,6 +216,13 @@ impl Pass<'_> {
             Op::Dot => {
                 if self.out.node(node.src[0]).shape.numel() == 0 {
                     return self.constant(&node, Number::Int(0));
+                }
+                if let &[m, n] = node.shape.dims()
+                    && let Ok(shape) = Shape::new(&[1, m, n])
+                {
+                    let src = [node.src[0], node.src[1]].map(|x| self.stacked(&node, x));
+                    let product = self.derived(&node, Op::Dot, &src, shape, node.dtype);
+                    return self.derived(&node, Op::Reshape, &[product], node.shape, node.dtype);
                 }
                 self.in_compute_dtype(node, |pass, node| pass.product(node))
             }

@@ -107,7 +107,7 @@ pub(super) fn rule(y: &Tensor, src: &[Tensor], dy: &Tensor, wanted: &[bool]) -> 
         }
 
         (Op::Dot, [x, z]) => {
-            let transposed = |x: &Tensor| x.permute_to(WORD, &[0, 2, 1]);
+            let transposed = |x: &Tensor| x.permute_to(WORD, if x.rank() == 2 { &[1, 0] } else { &[0, 2, 1] });
             vec![given!(want(0), dy.dot(WORD, &transposed(z))), given!(want(1), transposed(x).dot(WORD, dy))]
         }
         (Op::Conv(spec), [x, w]) => {

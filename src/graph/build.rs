@@ -388,12 +388,14 @@ impl Tensor {
 
     // ---- products
 
-    /// `[b, m, k] · [b, k, n] -> [b, m, n]`; dtypes are equal.
+    /// `[m, k] · [k, n] -> [m, n]`, or as many products of `[b, m, k] · [b, k, n]`; dtypes are equal.
     #[track_caller]
     pub(crate) fn dot(&self, word: &str, other: &Tensor) -> Tensor {
         Tensor::build(word, &[self, other], || match (self.dims(), other.dims()) {
-            (&[b, m, k], &[b2, k2, n]) if b == b2 && k == k2 && self.dtype() == other.dtype() => {
-                Ok((Op::Dot, Shape::new(&[b, m, n])?, self.dtype()))
+            (&[ref batch @ .., _, k], &[ref same @ .., k2, n])
+                if batch == same && batch.len() < 2 && k == k2 && self.dtype() == other.dtype() =>
+            {
+                Ok((Op::Dot, self.shape().with(batch.len() + 1, n)?, self.dtype()))
             }
             _ => {
                 Err(format!("no product of {} {} and {} {}", self.dtype(), self.shape(), other.dtype(), other.shape()))

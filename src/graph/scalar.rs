@@ -22,6 +22,7 @@
 use std::ops::Range;
 
 use crate::graph::float::Real;
+use crate::graph::op::Op;
 use crate::graph::tensor::{Operand, Tensor};
 use crate::graph::wide::wide;
 
@@ -522,8 +523,7 @@ scalar_table! { $
         wgsl: "pow_($0, $1)", wgsl_int: "pow_$t($0, $1)", needs: ["integer", "ln", "pow"],
         float: x.powf(z), int: x.power(z),
         grad: |x, z, y, dy| [
-            // A constant: not the NaN of 0 * inf.
-            dy * z.eq(0.0).where_(0.0, z * x.pow(z - 1.0)),
+            dy * power_slope(x, z),
             // The limit of y * ln x where y vanishes is 0, not the NaN of 0 * -inf; so it is at 0^0.
             dy * y.eq(0.0).bitor(x.eq(0.0).bitand(z.eq(0.0))).where_(0.0, y * x.ln())
         ],
@@ -692,6 +692,14 @@ impl Tensor {
 /// half. Not by comparison with the result, which another kernel may have computed to another bit.
 fn share(x: &Tensor, z: &Tensor) -> Tensor {
     x.eq(z).where_(0.5, x.gt(z).cast(x.dtype())).cast(x.dtype())
+}
+
+/// The derivative of `x` to the power `z` by `x`: a constant where `z` is 0, not the NaN of 0 * inf.
+fn power_slope(x: &Tensor, z: &Tensor) -> Tensor {
+    match z.0.op {
+        Op::Const(power) if power.as_f64() != 0.0 => z * x.pow(power.as_f64() - 1.0),
+        _ => z.eq(0.0).where_(0.0, z * x.pow(z - 1.0)),
+    }
 }
 
 /// Results as bits.

@@ -1,6 +1,6 @@
 //! Matrix products of every rank, by NumPy's rules.
 //!
-//! Brings operands into the one form `[b, m, k] · [b, k, n]` that the graph knows; how that is
+//! Brings operands into the forms `[m, k] · [k, n]` and `[b, m, k] · [b, k, n]` that the graph knows; how that is
 //! computed is the compiler's business.
 
 use crate::dtype::DType;
@@ -48,7 +48,7 @@ impl Tensor {
         let b = p.batch.numel();
         let (lhs, rhs) = if p.shared {
             // One product for the whole batch, and one for the gradient of the right operand.
-            (lhs.to_dims(word, &[1, b.saturating_mul(p.m), p.k]), rhs.to_dims(word, &[1, p.k, p.n]))
+            (lhs.to_dims(word, &[b.saturating_mul(p.m), p.k]), rhs.to_dims(word, &[p.k, p.n]))
         } else {
             (lhs.batched(word, &p.batch, [p.m, p.k]), rhs.batched(word, &p.batch, [p.k, p.n]))
         };

@@ -224,8 +224,9 @@ pub(super) fn meaning(
 
         Op::Dot => {
             let (lhs, rhs) = (operand(0)?, operand(1)?);
-            let k = lhs.0.dims()[2];
-            both!(node, lhs.1, rhs.1, a b => dot(a, b, [dims[0], dims[1], k, dims[2]]))
+            let matrix = dims.len() - 2;
+            let (batch, k) = (dims[..matrix].iter().product(), lhs.0.dims()[matrix + 1]);
+            both!(node, lhs.1, rhs.1, a b => dot(a, b, [batch, dims[matrix], k, dims[matrix + 1]]))
         }
         Op::Conv(spec) => {
             let (lhs, rhs) = (operand(0)?, operand(1)?);

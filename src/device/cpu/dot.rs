@@ -7,11 +7,12 @@
 //! the store expressions.
 
 use crate::compile::index::{Atom, Lin, Var};
-use crate::compile::kernel::{Access, Buffer, Dot, Expr, ExprId, I, J, K, Kernel, O};
+use crate::compile::kernel::{Access, Buffer, Dot, Expr, ExprId, I, J, K, Kernel, Kind, O};
 use crate::device::cpu::check::is_apart;
 use crate::device::cpu::code::{Builder, Compiled};
 use crate::device::cpu::index::{Index, only, range};
 use crate::device::cpu::lanes::{Frame, Place};
+use crate::device::cpu::loops::flattened;
 use crate::device::cpu::memory::{Binding, View};
 use crate::device::cpu::patches::Patches;
 use crate::device::cpu::product::multiply_packed;
@@ -21,6 +22,7 @@ use crate::device::cpu::program::{Run, block_lanes};
 use crate::device::cpu::threads;
 use crate::dtype::DType;
 use crate::error::Result;
+use crate::graph::source::ALL_KERNELS;
 
 /// Rows of a tile.
 const TILE_ROWS: usize = 192;
@@ -48,6 +50,8 @@ const TURN_WORDS: usize = 1 << 20;
 /// and terms and columns of a piece.
 #[cfg(not(target_arch = "wasm32"))]
 const TURN_BLOCK: [usize; 2] = [64, 64];
+/// Columns under which several rows of results are stored at once.
+const FLAT_COLUMNS: usize = 128;
 /// Words of left operands that are copied once for all tiles.
 const WHOLE_WORDS: usize = 1 << 18;
 
@@ -96,6 +100,8 @@ enum Out {
     Plain(Strided),
     /// Store expressions over the sums of a tile, which are the kernel's last buffer.
     Computed(Panel),
+    /// The same over the elements of whole rows, by their number.
+    Flat(Panel),
 }
 
 /// Element `(o, a, b)` at `offset(o) + a * strides[0] + b * strides[1]`.
@@ -228,8 +234,13 @@ impl Product {
         let tile = [even(m, most[0]), even(n.min(slab), most[1])];
         let width = if across_terms && !packed { even(tile[1], wide) } else { tile[1] };
         // Panels of both operands whose lines run along the terms are multiplied best by columns.
-        let steps = if along_terms { [1, tile[0]] } else { [tile[1], 1] };
-        let out = Out::new(kernel, spec, tile, steps)?;
+        let flat = ALL_KERNELS && !along_terms && n < FLAT_COLUMNS && n <= tile[1];
+        let steps = match flat {
+            true => [n, 1],
+            false if along_terms => [1, tile[0]],
+            false => [tile[1], 1],
+        };
+        let out = Out::new(kernel, spec, tile, steps, flat)?;
         Ok(Product { batch, m, n, k, dtype, lhs, rhs, out, tile, block: [depth, width], whole, steps, slab })
     }
 
@@ -321,7 +332,9 @@ impl Product {
         };
         let mut sums = match &self.out {
             Out::Plain(_) => None,
-            Out::Computed(_) => Some(room(if self.steps[0] == 1 { n } else { m } * self.steps[0].max(self.steps[1]))?),
+            Out::Computed(_) | Out::Flat(_) => {
+                Some(room(if self.steps[1] == 1 { m * self.steps[0] } else { n * self.steps[1] })?)
+            }
         };
         for start in (0..self.k.max(1)).step_by(depth) {
             let terms = [start, self.k.min(start + depth)];
@@ -340,11 +353,15 @@ impl Product {
                 self.multiply(run, o, [rows, block, terms], lhs, rhs, slab, room.unwrap_or(&mut []));
             }
         }
-        if let (Out::Computed(panel), Some(sums)) = (&self.out, &mut sums) {
+        if let (Out::Computed(panel) | Out::Flat(panel), Some(sums)) = (&self.out, &mut sums) {
             let mut views = run.views.to_vec();
             let origin = rows[0] * self.steps[0] + columns[0] * self.steps[1];
             views.push(View::scratch(sums.words_mut(), self.dtype, origin).to_read());
             let run = Run { views: &views, ..*run };
+            let (rows, columns) = match self.out {
+                Out::Flat(_) => ([0, 1], rows.map(|row| row * self.n)),
+                Out::Plain(_) | Out::Computed(_) => (rows, columns),
+            };
             panel.sweep(run.frame(&panel.code, panel.block), o, (I, rows), columns, |frame, _| {
                 for put in panel.code.passes.iter().flat_map(|pass| &pass.puts) {
                     frame.store(put.buffer, &put.index, put.value);
@@ -398,7 +415,7 @@ impl Product {
         };
         let y = match &self.out {
             Out::Plain(at) => matrix(at).part(rows[0], columns[0]),
-            Out::Computed(_) => packed(sums.as_mut_ptr(), self.steps),
+            Out::Computed(_) | Out::Flat(_) => packed(sums.as_mut_ptr(), self.steps),
         };
         // SAFETY: `Strided::new` proved that plain operands and the plain result stay inside
         // their buffers, that the operands' buffers are only read, and that elements of the
@@ -506,7 +523,13 @@ impl Strided {
 }
 
 impl Out {
-    fn new(kernel: &Kernel, spec: &Dot, tile: [usize; 2], steps: [usize; 2]) -> std::result::Result<Out, String> {
+    fn new(
+        kernel: &Kernel,
+        spec: &Dot,
+        tile: [usize; 2],
+        steps: [usize; 2],
+        flat: bool,
+    ) -> std::result::Result<Out, String> {
         if let [store] = &spec.stores[..]
             && kernel.body.get(store.value as usize) == Some(&Expr::Reduced(0))
             && is_apart(kernel, store.buffer)
@@ -525,9 +548,15 @@ impl Out {
         }
         let numel = spec.m.max(tile[0]).saturating_mul(spec.n.max(tile[1]));
         kernel.buffers.push(Buffer { slot: usize::MAX, dtype: spec.dtype.compute(), numel, access: Access::ReadWrite });
-        Panel::new(&kernel, [(I, spec.m), (J, spec.n)], |builder| {
-            spec.stores.iter().try_for_each(|store| builder.put(store, true))
-        })
-        .map(Out::Computed)
+        let extents = [(I, spec.m), (J, spec.n)];
+        let narrow = if flat { flattened(&kernel, extents, J) } else { None };
+        let put = |kernel: &Kernel, extents: [(Var, usize); 2]| {
+            let stores = if let Kind::Dot(spec) = &kernel.kind { &spec.stores[..] } else { &[] };
+            Panel::new(kernel, extents, |builder| stores.iter().try_for_each(|store| builder.put(store, true)))
+        };
+        match narrow {
+            Some(narrow) => put(&narrow, [(I, 1), (J, spec.m * spec.n)]).map(Out::Flat),
+            None => put(&kernel, extents).map(Out::Computed),
+        }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::compile::index::{Atom, Lin};
+use crate::compile::index::{Atom, Lin, Var};
 use crate::compile::kernel::{FoldKind, I, Kernel, Kind, Loop, O, Store};
 use crate::device::cpu::code::{Builder, Compiled, Pass};
 use crate::device::cpu::fold::{Folding, Total, Totals};
@@ -58,13 +58,14 @@ enum Shape {
     Columns,
 }
 
-/// The same loop over the elements of all rows, whose number takes the place of that of a row.
-fn flattened(kernel: &Kernel, spec: &Loop) -> Option<Kernel> {
-    let at = Lin::var(O, spec.outer.checked_mul(spec.inner)?);
+/// The same kernel over all elements of rows one after the other: their number, which is called `to`, takes
+/// the place of row and column.
+pub(super) fn flattened(kernel: &Kernel, [row, column]: [(Var, usize); 2], to: Var) -> Option<Kernel> {
+    let at = Lin::var(to, row.1.checked_mul(column.1)?);
     let flat = |lin: &Lin| {
         lin.replace(&|atom| match atom {
-            Atom::Var(O, _) => Some(at.div(spec.inner)),
-            Atom::Var(I, _) => Some(at.rem(spec.inner)),
+            Atom::Var(v, _) if *v == row.0 => Some(at.div(column.1)),
+            Atom::Var(v, _) if *v == column.0 => Some(at.rem(column.1)),
             _ => None,
         })
     };
@@ -74,9 +75,12 @@ fn flattened(kernel: &Kernel, spec: &Loop) -> Option<Kernel> {
             *lin = flat(lin);
         }
     }
-    if let Kind::Loop(spec) = &mut kernel.kind {
-        spec.stores.iter_mut().for_each(|store| store.index = flat(&store.index));
-    }
+    let stores = match &mut kernel.kind {
+        Kind::Loop(spec) => &mut spec.stores,
+        Kind::Dot(spec) => &mut spec.stores,
+        Kind::Scatter(_) | Kind::Scan(_) | Kind::Sort(_) | Kind::Custom(_) => return None,
+    };
+    stores.iter_mut().for_each(|store| store.index = flat(&store.index));
     Some(kernel)
 }
 
@@ -110,7 +114,7 @@ impl Loops {
         if !ALL_KERNELS {
             return Ok(None);
         }
-        let Some(flat) = flattened(kernel, spec) else { return Ok(None) };
+        let Some(flat) = flattened(kernel, [(O, spec.outer), (I, spec.inner)], O) else { return Ok(None) };
         let Kind::Loop(flat_spec) = &flat.kind else { return Ok(None) };
         // What depends on the position in a row alone is the same in every block.
         let mut loops = Loops::build(&flat, flat_spec, Shape::Flat, true, Some(&kernel.dependencies()))?;
