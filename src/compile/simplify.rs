@@ -140,19 +140,18 @@ impl Pass<'_> {
     /// `node`, the transpose of the product `dot`, as the product of the transposed operands the
     /// other way round: the same sums in the same order, written where they belong.
     fn turned(&mut self, node: &Node, dot: &Node, new: &[Id]) -> Option<Id> {
-        let (&[m, n] | &[1, m, n]) = dot.shape.dims() else { return None };
+        let &[m, n] = dot.shape.dims() else { return None };
         if node.shape.dims() != [n, m] || node.dtype != dot.dtype {
             return None;
         }
         let operands = [dot.src[1], dot.src[0]].map(|x| {
-            let x = self.stacked(node, new[x as usize]);
+            let x = new[x as usize];
             let Node { shape, dtype, .. } = *self.out.node(x);
-            let &[b, rows, columns] = shape.dims() else { return None };
-            Some(self.derived(node, Op::Permute(EXCHANGED), &[x], Shape::new(&[b, columns, rows]).ok()?, dtype))
+            let &[rows, columns] = shape.dims() else { return None };
+            Some(self.derived(node, node.op.clone(), &[x], Shape::new(&[columns, rows]).ok()?, dtype))
         });
         let [Some(a), Some(b)] = operands else { return None };
-        let product = self.derived(node, Op::Dot, &[a, b], Shape::new(&[1, n, m]).ok()?, node.dtype);
-        Some(self.derived(node, Op::Reshape, &[product], node.shape, node.dtype))
+        Some(self.derived(node, Op::Dot, &[a, b], node.shape, node.dtype))
     }
 
     /// `x`, an operand of a product, as a stack of matrices; its transpose as that of the same stack, so that

@@ -150,7 +150,8 @@ impl Term {
             products.reduce("einsum", Reduction::Sum, AxisSet::one(1))
         } else {
             let rhs = other.arranged(&[&batch[..], &inner, &columns].concat()).x;
-            lhs.to_dims("einsum", &[b, m, k]).dot("einsum", &rhs.to_dims("einsum", &[b, k, n]))
+            let from = usize::from(b == 1);
+            lhs.to_dims("einsum", &[b, m, k][from..]).dot("einsum", &rhs.to_dims("einsum", &[b, k, n][from..]))
         };
         Term { x: x.to_dims("einsum", &dims), labels }
     }
