@@ -5,6 +5,8 @@
 //! trigonometric ones without branches, within two or three units in the last place; they use
 //! neither fused multiplication nor a system library, so they give the same bits on every machine.
 
+use crate::graph::source::ALL_KERNELS;
+
 /// Functions of floats.
 pub(super) trait Real {
     fn exp(self) -> Self;
@@ -14,6 +16,7 @@ pub(super) trait Real {
     fn sin(self) -> Self;
     fn cos(self) -> Self;
     fn tan(self) -> Self;
+    fn pow(self, z: Self) -> Self;
     fn floor_rem(self, z: Self) -> Self;
     fn greater(self, z: Self) -> Self;
     fn lesser(self, z: Self) -> Self;
@@ -28,6 +31,11 @@ macro_rules! real {
                     $path(self)
                 }
             )*
+            #[inline(always)]
+            fn pow(self, z: $t) -> $t {
+                // Pages carry one such function, the f64 one, which other modules need.
+                if ALL_KERNELS { self.powf(z) } else { libm::pow(self.into(), z.into()) as $t }
+            }
             #[inline(always)]
             fn floor_rem(self, z: $t) -> $t {
                 let r = self % z;

@@ -521,7 +521,7 @@ scalar_table! { $
     /// `x` to the power `z`; negative `x` takes integer `z` only, else the result is NaN.
     Pow pow(x, z): Number {
         wgsl: "pow_($0, $1)", wgsl_int: "pow_$t($0, $1)", needs: ["integer", "ln", "pow"],
-        float: x.powf(z), int: x.power(z),
+        float: x.pow(z), int: x.power(z),
         grad: |x, z, y, dy| [
             dy * power_slope(x, z),
             // The limit of y * ln x where y vanishes is 0, not the NaN of 0 * -inf; so it is at 0^0.
