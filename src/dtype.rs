@@ -188,16 +188,31 @@ impl Number {
     }
 
     /// The 32 bits that stand for this number while it is computed with in `dtype`:
-    /// `f16` and `bf16` are rounded and held as `f32`, integers wrap.
+    /// `f16` and `bf16` are rounded and held as `f32`, integers wrap, floats saturate.
     pub fn bits(self, dtype: DType) -> u32 {
-        match dtype {
-            DType::F32 => (self.as_f64() as f32).to_bits(),
-            DType::F16 => f16::from_f64(self.as_f64()).to_f32().to_bits(),
-            DType::BF16 => bf16::from_f64(self.as_f64()).to_f32().to_bits(),
-            DType::I32 | DType::U32 => self.as_i64() as u32,
-            DType::U8 => u32::from(self.as_i64() as u8),
-            DType::Bool => u32::from(self.as_f64() != 0.0),
+        match (dtype, self) {
+            (DType::F32, _) => (self.as_f64() as f32).to_bits(),
+            (DType::F16, _) => f16::from_f64(self.as_f64()).to_f32().to_bits(),
+            (DType::BF16, _) => bf16::from_f32(self.as_f64() as f32).to_f32().to_bits(),
+            (DType::I32, Number::Float(x)) => x as i32 as u32,
+            (DType::U32, Number::Float(x)) => x as u32,
+            (DType::U8, Number::Float(x)) => u32::from(x as u8),
+            (DType::I32 | DType::U32, _) => self.as_i64() as u32,
+            (DType::U8, _) => u32::from(self.as_i64() as u8),
+            (DType::Bool, _) => u32::from(self.as_f64() != 0.0),
         }
+    }
+
+    /// Whether an integer is one of `dtype`, where that holds integers.
+    pub(crate) fn fits(self, dtype: DType) -> Result<(), String> {
+        let Number::Int(x) = self else { return Ok(()) };
+        let (least, most) = match dtype {
+            DType::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
+            DType::U32 => (0, i64::from(u32::MAX)),
+            DType::U8 => (0, 255),
+            DType::Bool | DType::F16 | DType::BF16 | DType::F32 => return Ok(()),
+        };
+        if (least..=most).contains(&x) { Ok(()) } else { Err(format!("{x} does not fit {dtype}")) }
     }
 }
 

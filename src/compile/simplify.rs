@@ -184,7 +184,7 @@ impl Pass<'_> {
                 Some(value) => {
                     let bits = value.bits(self.out.node(node.src[0]).dtype);
                     let value = number(bits, self.out.node(node.src[0]).dtype);
-                    self.constant(&node, cast(value, node.dtype))
+                    self.constant(&node, number(value.bits(node.dtype), node.dtype))
                 }
                 None if self.out.node(node.src[0]).dtype == node.dtype => node.src[0],
                 None if self.widened(node.src[0]) == Some(node.dtype) => self.out.src(node.src[0], 0),
@@ -518,17 +518,6 @@ fn number(bits: u32, dtype: DType) -> Number {
         DType::I32 => Number::Int(i64::from(bits as i32)),
         DType::U32 | DType::U8 => Number::Int(i64::from(bits)),
         DType::Bool => Number::Bool(bits != 0),
-    }
-}
-
-/// `value` as `Op::Cast` to `dtype` gives it.
-fn cast(value: Number, dtype: DType) -> Number {
-    match (value, dtype) {
-        (Number::Float(x), DType::I32) => Number::Int(i64::from(x as i32)),
-        (Number::Float(x), DType::U32) => Number::Int(i64::from(x as u32)),
-        (Number::Float(x), DType::U8) => Number::Int(i64::from(x as u8)),
-        (Number::Float(x), DType::Bool) => Number::Bool(x != 0.0),
-        (value, dtype) => number(value.bits(dtype), dtype),
     }
 }
 

@@ -104,11 +104,11 @@ impl Tensor {
         if dtype == self.dtype() {
             return self.clone();
         }
-        // A constant takes another dtype without a node of its own, unless that would round twice.
+        // A constant takes another dtype without a node of its own, unless that would round twice. A number
+        // that its dtype does not hold may fit another.
         if let Op::Const(value) = self.0.op
-            && (self.dtype() == value.dtype() || dtype == value.dtype())
-            && dtype.is_float()
-            && self.dtype().is_float()
+            && (self.dtype() == value.dtype() && dtype.is_float() && self.dtype().is_float()
+                || value.fits(self.dtype()).is_err())
         {
             return Tensor::constant(value, *self.shape(), dtype, self.device());
         }

@@ -37,8 +37,14 @@ impl Tensor {
         if let Some(bad) = src.iter().find(|x| !x.is_valid()) {
             return Some((*bad).clone());
         }
-        let other = src.iter().find(|x| x.device() != first.device())?;
-        let fact = format!("operands on different devices: {} and {}", first.device(), other.device());
+        let unfit = |x: &&Tensor| if let Op::Const(value) = x.0.op { value.fits(x.dtype()).err() } else { None };
+        let fact = match src.iter().find_map(unfit) {
+            Some(fact) => fact,
+            None => {
+                let other = src.iter().find(|x| x.device() != first.device())?;
+                format!("operands on different devices: {} and {}", first.device(), other.device())
+            }
+        };
         Some(Tensor::invalid(word, fact, first.device()))
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Knows how a node is made, kept and dropped; not what its op means.
 
+use std::cell::RefCell;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +13,7 @@ use crate::dtype::{DType, Number};
 use crate::error::{Error, ErrorKind};
 use crate::graph::device::{Device, HostData, Storage};
 use crate::graph::op::{Fault, Op};
+use crate::graph::source::ALL_KERNELS;
 use crate::shape::Shape;
 
 /// An n-dimensional array on a device: a cheap handle on a node of a lazy graph.
@@ -271,11 +273,36 @@ impl Node {
     }
 }
 
+thread_local! {
+    /// Functions of the user's that a drop under way leaves to its end, for they may hold nodes again; and
+    /// whether there is one.
+    static LEFT: RefCell<(Vec<Op>, bool)> = const { RefCell::new((Vec::new(), false)) };
+}
+
+/// Drops functions one after another: those that are met meanwhile in the outermost call.
+fn drop_functions(mut functions: Vec<Op>) {
+    // Without an answer the thread is at its end.
+    let _ = LEFT.try_with(|left| {
+        left.borrow_mut().0.append(&mut functions);
+        if !std::mem::replace(&mut left.borrow_mut().1, true) {
+            let next = || left.borrow_mut().0.pop();
+            while let Some(function) = next() {
+                drop(function);
+            }
+            left.borrow_mut().1 = false;
+        }
+    });
+}
+
 impl Drop for Node {
     /// Drops long chains without recursion.
     fn drop(&mut self) {
         let mut doomed: Vec<Tensor> = Vec::new();
-        let open = |doomed: &mut Vec<Tensor>, node: &mut Node| {
+        let mut functions = Vec::new();
+        let mut open = |doomed: &mut Vec<Tensor>, node: &mut Node| {
+            if ALL_KERNELS && matches!(node.op, Op::Block(_)) {
+                functions.push(std::mem::replace(&mut node.op, Op::Detach));
+            }
             let state = node.state.get_mut().unwrap_or_else(PoisonError::into_inner);
             while let Some(x) = state.src.pop() {
                 doomed.push(x);
@@ -292,6 +319,9 @@ impl Drop for Node {
                     }
                 }
             }
+        }
+        if !functions.is_empty() {
+            drop_functions(functions);
         }
     }
 }

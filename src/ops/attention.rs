@@ -98,8 +98,11 @@ impl Tensor {
         let mut last: Vec<usize> = (0..k.rank()).collect();
         let rank = last.len();
         last.swap(rank.saturating_sub(2), rank.saturating_sub(1));
-        let scores = q.to_shape(WORD, heads.queries).multiplied(WORD, &k.permute_to(WORD, &last)) * scale;
-        let scores = scores.to_shape(WORD, heads.scores);
+        // A product of halves could overflow before it is scaled.
+        let [before, after] = if heads.dtype == DType::F16 { [scale, 1.0] } else { [1.0, scale] };
+        let scaled = |x: Tensor, by: f64| if by == 1.0 { x } else { x * by };
+        let queries = scaled(q.to_shape(WORD, heads.queries), before);
+        let scores = scaled(queries.multiplied(WORD, &k.permute_to(WORD, &last)), after).to_shape(WORD, heads.scores);
         let scores = scores.seen(&options);
         let [weights, greatest, sum] = scores.attended(options.mask.is_some());
         let weights = weights.cast(heads.dtype);

@@ -176,7 +176,7 @@ impl Tensor {
 
     #[track_caller]
     fn filled(word: &str, dims: &dyn Dims, value: Number, device: &Device) -> Tensor {
-        match shape_of(dims).and_then(|shape| in_range(value).map(|()| shape)) {
+        match shape_of(dims).and_then(|shape| value.fits(value.dtype()).map(|()| shape)) {
             Ok(shape) => Tensor::constant(value, shape, value.dtype(), device),
             Err(fact) => Tensor::invalid(word, fact, device),
         }
@@ -218,10 +218,9 @@ impl Tensor {
     /// ```
     #[track_caller]
     pub fn full_like(&self, value: impl Into<Number>) -> Tensor {
-        match self.is_valid() {
-            true => Tensor::constant(value.into(), *self.shape(), self.dtype(), self.device()),
-            false => self.clone(),
-        }
+        let value = value.into();
+        given!("full_like", &[self], value.fits(self.dtype()));
+        Tensor::constant(value, *self.shape(), self.dtype(), self.device())
     }
 
     /// `start, start + step, …`, all before `end`; empty when `end` lies on the other side.
@@ -247,6 +246,8 @@ impl Tensor {
         match count(start, end, step, float) {
             Ok(shape) => {
                 let index = Tensor::iota(0, shape, device).cast(dtype);
+                // From the only element no step leads on, however long it is.
+                let step = if shape.numel() > 1 { step } else { Number::Int(0) };
                 let (start, step) = (Tensor::scalar(start, dtype, device), Tensor::scalar(step, dtype, device));
                 index * step + start
             }
@@ -328,7 +329,7 @@ impl Tensor {
     #[track_caller]
     pub fn input(value: impl Into<Number>, device: &Device) -> Tensor {
         let value = value.into();
-        match in_range(value) {
+        match value.fits(value.dtype()) {
             Ok(()) => Tensor::node(Op::Input(value), Operands::new(), Shape::SCALAR, value.dtype(), device),
             Err(fact) => Tensor::invalid("input", fact, device),
         }
@@ -338,14 +339,6 @@ impl Tensor {
     #[track_caller]
     pub(crate) fn scalar(value: Number, dtype: DType, device: &Device) -> Tensor {
         Tensor::constant(value, Shape::SCALAR, dtype, device)
-    }
-}
-
-/// Whether a number fits the dtype it has by itself.
-fn in_range(value: Number) -> Result<(), String> {
-    match value {
-        Number::Int(x) if i32::try_from(x).is_err() => Err(format!("{x} does not fit i32")),
-        _ => Ok(()),
     }
 }
 

@@ -279,9 +279,9 @@ impl Tensor {
         given!(word, &[self, target], same_shapes(self, target));
         let (x, t) = (self.wide(), target.wide());
         // The least normal number: below it, a device may take a logarithm of 0.
-        let (some, rest) = (x.ge(f64::from(f32::MIN_POSITIVE)), x.lt(1.0));
-        let ln = some.where_(some.where_(&x, 1.0).ln(), -100.0);
-        let ln_rest = rest.where_((-rest.where_(&x, 0.0)).log1p(), -100.0);
+        let (none, full) = (x.lt(f64::from(f32::MIN_POSITIVE)), x.ge(1.0));
+        let ln = none.where_(-100.0, none.where_(1.0, &x).ln());
+        let ln_rest = full.where_(-100.0, (-full.where_(0.0, &x)).log1p());
         (-(&t * ln + (1.0 - &t) * ln_rest)).settled(word, reduce, self)
     }
 
@@ -335,8 +335,8 @@ impl Tensor {
         let losses = if log_target {
             t.exp() * (&t - x)
         } else {
-            let some = t.gt(0.0);
-            some.where_(&t * (some.where_(&t, 1.0).ln() - x), 0.0)
+            let none = t.le(0.0);
+            none.where_(0.0, &t * (none.where_(1.0, &t).ln() - x))
         };
         losses.settled("kl_div", reduce, self)
     }

@@ -42,6 +42,7 @@ impl Tensor {
         };
         let mode = mode.into();
         if let PadMode::Constant(fill) = mode {
+            given!("pad", &[self], fill.fits(self.dtype()));
             let (mut lo, mut hi) = (vec![0; first], vec![0; first]);
             lo.extend(pairs.iter().map(|pair| pair.0));
             hi.extend(pairs.iter().map(|pair| pair.1));

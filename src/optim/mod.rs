@@ -284,10 +284,9 @@ impl<R: Rule> Optimizer<R> {
             return wrong("groups or weight decay were set anew".into());
         }
         self.regrouped = false;
-        let trained: Vec<Param> = self.params.iter().filter(Param::is_trained).collect();
         let members = || self.units.iter().flat_map(Unit::members);
-        if trained.len() > members().count()
-            && let Some(param) = trained.iter().find(|param| !members().any(|known| known == *param))
+        if self.params.count_trained() > members().count()
+            && let Some((param, _)) = self.params.trained().iter().find(|(param, _)| !members().any(|p| p == param))
         {
             return wrong(format!("{} is trained since the optimizer began; make a new one", param.path()));
         }

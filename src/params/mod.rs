@@ -71,6 +71,8 @@ struct Entry {
     frozen: bool,
     /// The present value: tracked when it is a weight.
     value: Tensor,
+    /// The number of the first value.
+    first: u64,
 }
 
 /// What a cell is for.
@@ -80,6 +82,12 @@ pub enum Kind {
     Weight,
     /// Kept by a module, as running statistics are.
     Buffer,
+}
+
+impl Entry {
+    fn is_trained(&self) -> bool {
+        self.kind == Kind::Weight && !self.frozen
+    }
 }
 
 impl Store {
@@ -179,17 +187,33 @@ impl Params {
         };
         let value = if kind == Kind::Weight { value.tracked() } else { value };
         state.by_path.entry(path.clone()).or_insert(index);
-        state.entries.push(Entry { path, kind, frozen: false, value });
+        let first = value.0.id;
+        state.entries.push(Entry { path, kind, frozen: false, value, first });
         Param { store: self.store.clone(), index }
     }
 
     /// The cells below here, in the order they were made.
     pub fn iter(&self) -> impl Iterator<Item = Param> + use<> {
-        let state = self.store.lock();
-        let below: Vec<usize> = (0..state.entries.len()).filter(|&k| self.covers(&state.entries[k].path)).collect();
-        drop(state);
+        let below = self.below(|index, _| Some(index));
         let store = self.store.clone();
         below.into_iter().map(move |index| Param { store: store.clone(), index })
+    }
+
+    /// The weights below here that an optimizer moves, with the tensors that gradients are taken by.
+    pub(crate) fn trained(&self) -> Vec<(Param, Tensor)> {
+        let param = |index| Param { store: self.store.clone(), index };
+        self.below(|index, entry| entry.is_trained().then(|| (param(index), entry.value.clone())))
+    }
+
+    /// How many there are.
+    pub(crate) fn count_trained(&self) -> usize {
+        self.below(|_, entry| entry.is_trained().then_some(())).len()
+    }
+
+    fn below<T>(&self, f: impl Fn(usize, &Entry) -> Option<T>) -> Vec<T> {
+        let state = self.store.lock();
+        let below = state.entries.iter().enumerate().filter(|(_, entry)| self.covers(&entry.path));
+        below.filter_map(|(index, entry)| f(index, entry)).collect()
     }
 
     fn covers(&self, path: &str) -> bool {
@@ -381,7 +405,7 @@ impl Param {
 
     /// Whether an optimizer moves it.
     pub fn is_trained(&self) -> bool {
-        self.with(|entry| entry.kind == Kind::Weight && !entry.frozen)
+        self.with(Entry::is_trained)
     }
 
     /// The present value, for a formula: a gradient reaches it in a training pass only.
@@ -400,6 +424,11 @@ impl Param {
     /// The tensor that gradients are taken by.
     pub(crate) fn leaf(&self) -> Tensor {
         self.with(|entry| entry.value.clone())
+    }
+
+    /// Whether it was there when `y` was built.
+    pub(crate) fn is_older_than(&self, y: &Tensor) -> bool {
+        self.with(|entry| entry.first < y.0.id)
     }
 
     fn with<R>(&self, f: impl FnOnce(&Entry) -> R) -> R {

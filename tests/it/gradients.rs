@@ -323,6 +323,17 @@ fn long_chains_do_not_overflow_the_stack() {
     assert_close("a chain", &exact(&y.grad(&[&x])[0]), &[1.0], 0.0);
 }
 
+/// Nor do those whose links hold one another in functions.
+#[test]
+fn chains_of_functions_do_not_overflow_the_stack() {
+    let mut y = floats(&[1.0], &[]);
+    for _ in 0..100_000 {
+        let held = y.clone();
+        y = custom_gradient("mine", &[&y], |x| x[0].clone(), move |_, _, dy| vec![Some(dy * &held)]);
+    }
+    drop(y);
+}
+
 // ---- gradients of one's own
 
 #[test]

@@ -14,6 +14,7 @@ mod crash;
 mod curves;
 mod data;
 mod devices;
+mod edges;
 mod errors;
 mod examples;
 mod faults;

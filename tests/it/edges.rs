@@ -1,0 +1,89 @@
+//! Values at the edges: numbers that a dtype does not hold, halves that overflow, NaN that must not get lost.
+
+use wgrad::prelude::*;
+
+use crate::devices::{devices, plain_cpu};
+use crate::support::{exact, ints, message};
+
+#[test]
+fn numbers_that_do_not_fit_are_refused() {
+    let bytes = ints(&[0, 5, 255], &[3]).cast(DType::U8);
+    for (x, n) in [
+        (bytes.lt(256), "256 does not fit u8"),
+        (bytes.clamp(-1, 10), "-1 does not fit u8"),
+        (bytes.cast(DType::U32).ge(-1), "-1 does not fit u32"),
+        (bytes.cast(DType::I32).lt(3_000_000_000i64), "3000000000 does not fit i32"),
+        (bytes.full_like(256), "256 does not fit u8"),
+        (bytes.pad(&[(1, 1)], PadMode::Constant(300.into())), "300 does not fit u8"),
+    ] {
+        assert!(message(&x).contains(n), "{}", message(&x));
+    }
+    assert_eq!(exact(&bytes.le(255)), [1.0; 3]);
+    // A quotient is a float.
+    assert_eq!(exact(&(bytes.cast(DType::I32) / (1i64 << 40)))[2], 255.0 / 2f64.powi(40));
+}
+
+#[test]
+fn floats_saturate_in_integers() {
+    let x = ints(&[1], &[1]);
+    for device in devices() {
+        let x = x.to_device(&device);
+        let ends = x.pad(&[(1, 0)], PadMode::Constant(f64::NEG_INFINITY.into()));
+        let ends = ends.pad(&[(0, 1)], PadMode::Constant(f64::INFINITY.into()));
+        assert_eq!(ends.to_vec::<i32>().unwrap(), [i32::MIN, 1, i32::MAX], "{device}");
+        assert_eq!(x.full_like(3e9).item::<i32>().unwrap(), i32::MAX, "{device}");
+        assert_eq!(x.cast(DType::U8).full_like(-1.5).item::<u8>().unwrap(), 0, "{device}");
+    }
+}
+
+#[test]
+fn a_constant_keeps_what_a_half_made_of_it() {
+    for device in devices() {
+        let x = Tensor::full([1], 0.1, &device).cast(DType::F16).cast(DType::F32);
+        assert_eq!(x.item::<f32>().unwrap(), 0.099_975_586, "{device}");
+        let x = Tensor::full([1], 1e6, &device).cast(DType::F16).cast(DType::F32);
+        assert_eq!(x.item::<f32>().unwrap(), f32::INFINITY, "{device}");
+    }
+}
+
+/// By way of f32, wherever it happens: halfway between two of bf16, and one more.
+#[test]
+fn large_integers_round_alike_to_bf16() {
+    let n = (1 << 24) + (1 << 16) + 1;
+    for device in devices() {
+        let x = Tensor::new([n, -n], &device);
+        let want = [16_777_216.0, -16_777_216.0];
+        assert_eq!(x.cast(DType::BF16).cast(DType::F32).to_vec::<f32>().unwrap(), want, "{device}");
+        let constants = [Tensor::full([1], n, &device), Tensor::full([1], -n, &device)];
+        let constants = constants.map(|x| x.cast(DType::BF16).cast(DType::F32).item::<f32>().unwrap());
+        assert_eq!(constants, want, "{device}");
+    }
+}
+
+#[test]
+fn losses_keep_nan() {
+    for device in devices() {
+        let (x, t) = (Tensor::new([f32::NAN, 0.5], &device), Tensor::new([1.0, 0.0], &device));
+        for y in [
+            x.binary_cross_entropy(&t, Reduce::None),
+            t.binary_cross_entropy(&x, Reduce::None),
+            t.kl_div(&x, false, Reduce::None),
+            x.kl_div(&t, false, Reduce::None),
+        ] {
+            let y = y.to_vec::<f32>().unwrap();
+            assert!(y[0].is_nan() && y[1].is_finite(), "{device}: {y:?}");
+        }
+        let ends = Tensor::new([0.0, 1.0], &device);
+        assert_eq!(ends.binary_cross_entropy(&t, Reduce::None).to_vec::<f32>().unwrap(), [100.0, 100.0], "{device}");
+    }
+}
+
+/// The products overflow, the scores do not.
+#[test]
+fn attention_of_large_halves_is_finite() {
+    let device = plain_cpu();
+    let q = Tensor::full([1, 2, 128], 25.0, &device).cast(DType::F16);
+    let v = Tensor::new([[[1.0, 2.0], [3.0, 4.0]]], &device).cast(DType::F16);
+    let y = q.scaled_dot_product_attention(&q, &v, AttentionOptions::default()).cast(DType::F32);
+    assert_eq!(y.to_vec::<f32>().unwrap(), [2.0, 3.0, 2.0, 3.0]);
+}
