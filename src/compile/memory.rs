@@ -113,7 +113,8 @@ pub fn assign(graph: &Graph, lowered: Lowered, waves: &[usize], dying: &[usize],
             plan.steps.push(Step { kernel, bytes, flops, wave: k });
         }
     }
-    plan.outputs = graph.roots.iter().map(|&r| slots.get(&u64::from(r)).copied().unwrap_or(0)).collect();
+    // No device has memory for a slot that is not there: a wrong plan is an error, not another's elements.
+    plan.outputs = graph.roots.iter().map(|&r| slots.get(&u64::from(r)).copied().unwrap_or(usize::MAX)).collect();
     plan.peak_bytes = outputs_bytes + plan.allocations.iter().sum::<u64>();
     plan
 }

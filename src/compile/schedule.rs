@@ -421,7 +421,9 @@ fn merge(graph: &Graph, limits: &Limits, cluster: &Cluster, own: &Space, id: Id,
         (Space::Solo, Space::Solo) => match (&graph.node(cluster.parts[0]).op, &graph.node(id).op) {
             // Outputs of one call of a user's kernel are one launch.
             (Op::Custom(a), Op::Custom(b))
-                if a.kernel == b.kernel && graph.node(cluster.parts[0]).src == graph.node(id).src =>
+                if a.kernel == b.kernel
+                    && a.results == b.results
+                    && graph.node(cluster.parts[0]).src == graph.node(id).src =>
             {
                 Some(Space::Solo)
             }

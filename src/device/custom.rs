@@ -145,8 +145,9 @@ impl CustomKernelBuilder {
     #[track_caller]
     pub fn build(self) -> Result<CustomKernel> {
         let at = std::panic::Location::caller();
-        if self.outputs == 0 {
-            let error = Error::new(ErrorKind::Shader, &self.name, "a kernel without outputs does nothing");
+        if self.outputs == 0 || self.grid.contains(&0) {
+            let error =
+                Error::new(ErrorKind::Shader, &self.name, "a kernel without outputs or workgroups does nothing");
             return Err(error.at(at));
         }
         #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]

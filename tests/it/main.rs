@@ -12,6 +12,7 @@ mod cpu_kernels;
 #[cfg(unix)]
 mod crash;
 mod curves;
+mod custom;
 mod data;
 mod devices;
 mod edges;
