@@ -178,3 +178,38 @@ fn a_custom_kernel_may_bind_fours() {
     assert!(matches!(error.kind(), ErrorKind::Device | ErrorKind::Shader), "{error}");
     assert_eq!((&x + 1.0).sum(..).item::<f32>().expect("a sum"), 36.0);
 }
+
+/// In a browser a buffer that there was no memory for is known to be none only later: it may be in
+/// the pool by then, and so may what came after it.
+#[test]
+fn buffers_from_when_memory_was_short_are_not_used_again() {
+    let Some(ours) = own_gpu() else { return println!("not run: there is no adapter") };
+    let name = Gpu::of(&ours).expect("a GPU").info().name.clone();
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapters = block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    let Some(adapter) = adapters.into_iter().find(|adapter| adapter.get_info().name == name) else { return };
+    // So small that the constants of more than 16 kernels are refused.
+    let required_limits = wgpu::Limits { max_buffer_size: 4096, ..wgpu::Limits::default() };
+    let descriptor = wgpu::DeviceDescriptor { required_limits, ..wgpu::DeviceDescriptor::default() };
+    let (device, queue) = block_on(adapter.request_device(&descriptor)).expect("less than there is");
+    let device = Device::from_wgpu(&adapter, &device, &queue).expect("enough");
+    let gpu = Gpu::of(&device).expect("a GPU");
+    gpu.set_late(true);
+    let upload = || gpu.upload("test", &[1; 1024]).expect("uploaded");
+    let (before, spare) = (upload(), upload());
+    drop(spare);
+    assert!(gpu.memory_use().pooled_bytes > 0);
+    let many: Vec<Tensor> = (0..20).map(|n| Tensor::arange(0.0, f64::from(n + 3), 1.0, &device) * 2.0).collect();
+    wgrad::realize(&many).expect("nothing is known yet");
+    let error = many[0].to_vec::<f32>().expect_err("known now");
+    assert_eq!(error.kind(), ErrorKind::Memory, "{error}");
+    let made = gpu.memory_use().allocations;
+    let after = upload();
+    assert_eq!(gpu.memory_use().allocations, made + 1, "the one that was spare may be none");
+    drop(many);
+    let pooled = gpu.memory_use().pooled_bytes;
+    drop(before);
+    assert_eq!(gpu.memory_use().pooled_bytes, pooled);
+    drop(after);
+    assert!(gpu.memory_use().pooled_bytes > pooled, "memory may be there again");
+}

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use crate::device::gpu::lock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph::tensor::fresh_id;
 
 /// Late failures that are remembered; more of them condemn everything written since the first.
 const FAILURES_MAX: usize = 16;
@@ -28,6 +29,7 @@ pub struct Health {
     pending: Mutex<Vec<Pending>>,
     waiters: Arc<Waiters>,
     late: AtomicBool,
+    spoilt: AtomicU64,
 }
 
 /// Everyone who waits for an error scope.
@@ -214,7 +216,15 @@ impl Health {
         self.late.store(late, Ordering::Relaxed);
     }
 
+    /// An id from when memory was last found to be short: any buffer with a lower one may be invalid.
+    pub fn spoilt(&self) -> u64 {
+        self.spoilt.load(Ordering::Relaxed)
+    }
+
     fn fail(&self, serial: u64, error: Error) {
+        if error.kind() == ErrorKind::Memory {
+            self.spoilt.store(fresh_id(), Ordering::Relaxed);
+        }
         let now = self.now().max(serial);
         let mut failures = lock(&self.failures);
         let full = failures.len() >= FAILURES_MAX;

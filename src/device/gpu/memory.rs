@@ -56,6 +56,8 @@ struct State {
     free: Vec<(u64, u64, wgpu::Buffer)>,
     used: MemoryUse,
     limit: Option<u64>,
+    /// [`Health::spoilt`](super::health::Health::spoilt) when the free buffers were last looked through.
+    spoilt: u64,
 }
 
 impl State {
@@ -119,6 +121,11 @@ impl Gpu {
         let class = class_of(bytes).min(max);
         let pooled = {
             let mut state = lock(&self.pool.0);
+            let spoilt = self.health.spoilt();
+            if state.spoilt != spoilt {
+                state.spoilt = spoilt;
+                state.shrink(0);
+            }
             let pooled = state.take(class);
             state.reserve(op, class)?;
             pooled
@@ -304,7 +311,8 @@ impl Drop for GpuBuffer {
         }
         let mut state = lock(&self.gpu.pool.0);
         state.used.live_bytes -= self.class;
-        if !*self.pinned.get_mut() {
+        // What was made before memory was known to be short may be no buffer at all.
+        if !*self.pinned.get_mut() && self.id > self.gpu.health.spoilt() {
             state.used.pooled_bytes += self.class;
             let place = state.place(self.class, self.id);
             state.free.insert(place, (self.class, self.id, self.raw.clone()));
