@@ -1,5 +1,7 @@
 //! What a device tells of itself: memory in use and a limit to it, plans made, the driver.
 
+#[cfg(feature = "gpu")]
+use crate::compile::waves;
 use crate::device::cpu::Cpu;
 use crate::graph::device::Device;
 
@@ -101,7 +103,13 @@ impl Device {
     pub fn set_memory_limit(&self, bytes: Option<u64>) {
         #[cfg(feature = "gpu")]
         if let Some(gpu) = crate::device::gpu::Gpu::of(self) {
-            return gpu.set_memory_limit(bytes);
+            let waves = waves::ARE_MADE && gpu.memory_limit().is_some() != bytes.is_some();
+            gpu.set_memory_limit(bytes);
+            // Plans have waves only where there is no limit.
+            if waves {
+                crate::device::gpu::Gpu::forget_programs(self);
+            }
+            return;
         }
         if let Some(cpu) = Cpu::of(self) {
             cpu.set_memory_limit(bytes);

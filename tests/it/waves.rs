@@ -11,7 +11,7 @@ use wgrad::compile::waves::waits;
 use wgrad::prelude::*;
 
 use crate::compare::{Case, How, agree};
-use crate::devices::{gpu, plain_cpu};
+use crate::devices::{gpu, own_gpu, plain_cpu};
 use crate::support::random;
 use crate::wgsl::limits;
 
@@ -161,4 +161,19 @@ fn updates_stay_behind_what_may_raise_a_fault() {
         let plan = compile(&graph, &limits);
         assert_eq!(plan.overwritten.len(), 2, "{plan}");
     }
+}
+
+/// Waves need memory that a limit may forbid: what was compiled without it is not run under it.
+#[test]
+fn a_memory_limit_makes_plans_anew() {
+    let Some(device) = own_gpu() else { return println!("not run: there is no adapter") };
+    let x = Tensor::new([1.0, 2.0], &device);
+    let made = |limit: Option<u64>| {
+        device.set_memory_limit(limit);
+        let before = device.plans_made();
+        (&x * 2.0).realize().unwrap();
+        device.plans_made() - before
+    };
+    let limits = [None, None, Some(1 << 20), Some(1 << 21), None];
+    assert_eq!(limits.map(made), [1, 0, 1, 0, 1]);
 }
