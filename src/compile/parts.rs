@@ -168,7 +168,7 @@ pub fn choose(graph: &Graph, limits: &Limits) -> Parts {
         if let Some(compared) = extreme_of(graph, id) {
             p.store(compared, limits);
         }
-        if p.assemble(id, &users) {
+        if p.assemble(id, &users, limits) {
             continue;
         }
         p.demand(id, &users, limits);
@@ -250,11 +250,15 @@ struct Choice<'g> {
 impl Choice<'_> {
     /// Whether `id` is a concat whose operands are better written into their places in it: they
     /// follow one another in memory, nobody else reads them, and most are stored anyway.
-    fn assemble(&mut self, id: Id, users: &[u32]) -> bool {
+    fn assemble(&mut self, id: Id, users: &[u32], limits: &Limits) -> bool {
         let graph = self.graph;
         let node = graph.node(id);
         let Op::Concat { axis } = node.op else { return false };
         if node.dtype.bytes() < 4 || node.shape.numel() == 0 || node.shape.dims()[..axis].iter().any(|&n| n != 1) {
+            return false;
+        }
+        // Whoever writes a piece binds the whole, and kernels are given room for one binding.
+        if windows(limits, node.shape.numel() * node.dtype.bytes()) > 1 {
             return false;
         }
         let alone = |x: Id| users[x as usize] == 1 && !graph.roots.contains(&x) && self.pieces[x as usize].is_none();

@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 use wgrad::compile::graph::Graph;
 use wgrad::compile::plan::{Limits, Plan, Target};
 use wgrad::compile::tiles::Tiles;
-use wgrad::compile::{compile, simplify::simplify};
+use wgrad::compile::{compile, schedule::bindings, simplify::simplify};
 use wgrad::prelude::*;
 
 fn limits() -> Limits {
@@ -192,4 +192,22 @@ fn memory_is_used_again_when_nothing_reads_it_any_more() {
         4 steps, 12288 bytes, 32768 flops, 3072 bytes at the peak
     "#]]
     .assert_eq(&plan(&x).to_string());
+}
+
+/// A kernel that writes a piece of a concat binds all of it, in as many windows as that takes.
+#[test]
+fn the_pieces_of_a_large_concat_leave_room_for_what_they_read() {
+    let limits = Limits { binding_bytes_max: 4096, ..limits() };
+    let piece = |n: usize| {
+        let read: Vec<Tensor> = (0..5).map(|_| data(&[4, 256])).collect();
+        read.iter().fold(Tensor::full([4, 256], n as f64, &Device::cpu()), |sum, x| sum + x).sum(0)
+    };
+    for n in [4, 8, 12] {
+        let pieces: Vec<Tensor> = (0..n).map(piece).collect();
+        let whole = Tensor::cat(&pieces.iter().collect::<Vec<_>>(), 0);
+        for step in compile(&Graph::flatten(&[whole]).0, &limits).steps {
+            let bound = bindings(&step.kernel, &limits);
+            assert!(bound <= limits.buffers_max, "{bound} bindings of {n} pieces: {}", step.kernel);
+        }
+    }
 }
