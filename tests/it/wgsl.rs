@@ -180,6 +180,26 @@ fn constants_of_every_kind() {
     judge_graph("an input", &[&x * &rate, &i + Tensor::input(3, &Device::cpu())]);
 }
 
+/// WGSL has no constants that are infinite or NaN, not by way of their bits either.
+#[test]
+fn bits_of_special_numbers_are_no_constants() {
+    for bits in [0x7f80_0000u32, 0xff80_0000, 0x7fc0_0000, 0x7f80_0001] {
+        let special = |device: &Device| Tensor::full([3], bits as i32, device).bitcast(DType::F32);
+        let roots = [special(&Device::cpu()), special(&Device::cpu()) + float(&[3])];
+        judge_graph(&format!("{bits:#x}"), &roots);
+        for step in compile(&Graph::flatten(&roots).0, &limits(Target::Gpu)).steps {
+            let text = wgsl::emit(&step.kernel, &limits(Target::Gpu)).text;
+            assert!(text.contains(&format!("bitcast<f32>({bits}u | (meta_.inf & 1u))")), "{text}");
+        }
+        for device in crate::devices::devices() {
+            for x in special(&device).to_vec::<f32>().unwrap() {
+                let want = f32::from_bits(bits);
+                assert!(x == want || x.is_nan() && want.is_nan(), "{bits:#x} on {device}: {x}");
+            }
+        }
+    }
+}
+
 #[test]
 fn movement() {
     for dtype in DType::ALL {

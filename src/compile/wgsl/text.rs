@@ -327,7 +327,11 @@ impl<'k> Text<'k> {
                 }
             }
             Expr::Inside { index, bound } => format!("select(0u, 1u, ({}) < {bound}u)", self.index(index)),
-            Expr::Bitcast(src) => format!("bitcast<{}>({})", wgsl_type(dtype), self.value(*src)),
+            Expr::Bitcast(src) => match self.kernel.body[*src as usize] {
+                // No constant of WGSL may be infinite or NaN.
+                Expr::Const(bits) if dtype == DType::F32 => format!("bitcast<f32>({bits}u | (meta_.inf & 1u))"),
+                _ => format!("bitcast<{}>({})", wgsl_type(dtype), self.value(*src)),
+            },
             Expr::Cast { src, from } => self.cast(&self.value(*src), *from, dtype),
             Expr::Checked { value, bound, mask, fault } => {
                 let (value, fault, bound) = (self.value(*value), *fault, *bound);
