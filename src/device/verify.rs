@@ -34,12 +34,12 @@ pub enum Verify {
     },
 }
 
-/// How many plans were checked, and how many were too large to.
+/// How many plans were checked, and how many were not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
     /// Plans whose first run agreed with the oracle.
     pub agreed: u64,
-    /// Plans that were not checked because of their size.
+    /// Plans that were not checked, because of their size or because a browser's GPU made them.
     pub unchecked: u64,
 }
 
@@ -60,7 +60,8 @@ pub type Truth = Box<dyn FnOnce(&[Arc<dyn Storage>]) -> Result<()>>;
 
 impl Device {
     /// Chooses whether new plans are checked against the oracle from now on. A plan that disagrees
-    /// is an error of [`ErrorKind::Verify`], and its results are not kept.
+    /// is an error of [`ErrorKind::Verify`], and its results are not kept. On a browser's GPU, whose
+    /// results cannot be waited for, new plans are only counted as unchecked.
     ///
     /// ```
     /// # use wgrad::prelude::*;
@@ -74,9 +75,11 @@ impl Device {
     /// ```
     pub fn set_verify(&self, verify: Verify) {
         if let Some(checks) = Checks::of(self) {
+            // What a browser's GPU came to cannot be waited for.
+            let waits = cfg!(not(target_arch = "wasm32")) || crate::device::cpu::Cpu::of(self).is_some();
             let mut state = checks.state();
             state.verify = verify;
-            state.ask = Some(ask);
+            state.ask = waits.then_some(ask as _);
         }
     }
 
@@ -106,7 +109,7 @@ impl Checks {
         let ask = {
             let mut state = self.state();
             match state.verify {
-                Verify::FirstUse { work_max } if work <= work_max => state.ask,
+                Verify::FirstUse { work_max } if work <= work_max && state.ask.is_some() => state.ask,
                 Verify::FirstUse { .. } => {
                     state.verified.unchecked += 1;
                     None
