@@ -78,6 +78,27 @@ fn a_device_remembers_its_tests_and_pipelines() {
 }
 
 #[test]
+fn programs_with_different_tests_share_a_folder() {
+    if own_gpu().is_none() {
+        return println!("not run: there is no adapter");
+    }
+    let narrow = |folder: Option<&Path>| {
+        let device = own_gpu().expect("there was one");
+        folder.into_iter().for_each(|folder| device.set_cache_dir(folder));
+        let x = Tensor::ones([8, 8], &device);
+        x.matmul(&x.narrow(1, 0, 1)).realize().unwrap();
+        Gpu::of(&device).unwrap().counts()[0]
+    };
+    let folder = Folder::new("shared");
+    let tested = [dispatches(None), narrow(None)];
+    let both = || [dispatches(Some(&folder.0)), narrow(Some(&folder.0))];
+    assert_eq!(both(), tested);
+    let kept = both();
+    assert!(kept[0] < tested[0] && kept[1] < tested[1], "{kept:?}, not {tested:?}");
+    assert_eq!(both(), kept);
+}
+
+#[test]
 fn a_folder_that_cannot_be_is_passed_over() {
     if own_gpu().is_none() {
         return println!("not run: there is no adapter");

@@ -32,6 +32,11 @@ fn hash(of: impl Hash) -> u64 {
     hasher.finish()
 }
 
+/// What stands for a long text.
+fn line(text: &str) -> String {
+    format!("{:016x}", hash(text))
+}
+
 impl Folder {
     /// The folder `path` for the adapter `info`.
     pub fn new(path: &Path, info: &wgpu::AdapterInfo) -> Folder {
@@ -102,6 +107,17 @@ impl Kept {
     /// Whether `text` is what was kept as `kind`.
     pub fn holds(&self, kind: &str, text: &str) -> bool {
         self.text(kind).is_some_and(|kept| kept == text)
+    }
+
+    /// Whether a line of what was kept as `kind` stands for `text`.
+    pub fn lists(&self, kind: &str, text: &str) -> bool {
+        self.text(kind).is_some_and(|kept| kept.lines().any(|known| known == line(text)))
+    }
+
+    /// Adds a line that stands for `text` to what is kept as `kind`.
+    pub fn list(&self, kind: &str, text: &str) {
+        let kept = self.text(kind).unwrap_or_default();
+        self.put(kind, &format!("{kept}{}\n", line(text)));
     }
 
     /// Keeps `text` as `kind`.

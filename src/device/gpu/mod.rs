@@ -407,12 +407,12 @@ impl Gpu {
 
     /// Whether an earlier program tested these shaders here.
     pub(super) fn remembers(&self, texts: &str) -> bool {
-        self.kept().is_some_and(|kept| kept.holds("tested", texts))
+        self.kept().is_some_and(|kept| kept.lists("tested", texts))
     }
 
     /// Remembers that these shaders passed.
     pub(super) fn remember(&self, texts: &str) {
-        self.kept().iter().for_each(|kept| kept.put("tested", texts));
+        self.kept().iter().for_each(|kept| kept.list("tested", texts));
     }
 }
 
