@@ -7,5 +7,13 @@ fn asin_(x: f32) -> f32 {
     let t = select(a, sqrt(z), far);
     let p = ((((4.2163199e-2 * z + 2.4181311e-2) * z + 4.5470026e-2) * z + 7.4953003e-2) * z + 1.6666752e-1) * z * t + t;
     let r = select(p, 1.5707964 - 2.0 * p, far);
-    return select(r, -r, x < 0.0);
+    return select(r, -r, bitcast<u32>(x) >= 0x80000000u);
+}
+
+// Near 1 pi/2 minus the sine's would lose digits.
+fn acos_(x: f32) -> f32 {
+    if (x > 0.5) {
+        return 2.0 * asin_(sqrt(0.5 - 0.5 * x));
+    }
+    return 1.5707964 - asin_(x);
 }
