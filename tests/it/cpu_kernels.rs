@@ -313,23 +313,22 @@ fn random_products_mean_what_they_say() {
 }
 
 /// Products with the patches of images: of weights by patches, as a convolution multiplies, and of
-/// results by patches, as the gradient of its weights does.
+/// results by patches, as the gradient of its weights does; half of them of one channel, as depthwise ones.
 #[test]
 fn products_of_patches_mean_what_they_say() {
-    for seed in 0..80 {
-        let rng = &mut Rng::new(seed);
-        let mut m = Maker::default();
+    for seed in 0..160 {
+        let (rng, mut m, alone) = (&mut Rng::new(seed), Maker::default(), seed >= 80);
         let dtype = [DType::F32, DType::F32, DType::F32, DType::I32][rng.below(4)];
         let source = if dtype == DType::F32 && rng.below(4) == 0 { DType::F16 } else { dtype };
-        let [groups, images, channels] = [3, 4, 4].map(|n| rng.below(n) + 1);
+        let [groups, images, channels] = [3, 4, if alone { 1 } else { 4 }].map(|n| rng.below(n) + 1);
         let (size, window) = ([rng.below(14) + 1, rng.below(44) + 1], [2, 2].map(|_| rng.below(3) + 1));
-        let [stride, dilation, rows] = [3, 2, 40].map(|n| rng.below(n) + 1);
+        let [stride, dilation, rows] = if alone { [1, 3, 5] } else { [3, 2, 40] }.map(|n| rng.below(n) + 1);
         let lo = rng.below(3);
         let reach = |axis: usize| (size[axis] + 2 * lo).saturating_sub((window[axis] - 1) * dilation);
         let results = [images, reach(0).div_ceil(stride), reach(1).div_ceil(stride)];
         let taps = [channels, window[0], window[1]];
         let [positions, depth] = [results, taps].map(|dims| dims.iter().product::<usize>());
-        let turned = rng.below(2) == 0;
+        let turned = !alone && rng.below(2) == 0;
         let (k, n) = if turned { (positions, depth) } else { (depth, positions) };
         let (at, tap) = if turned { (Lin::var(K, k), Lin::var(J, n)) } else { (Lin::var(J, n), Lin::var(K, k)) };
         let (at, tap) = (unflatten(&results, &at), unflatten(&taps, &tap));

@@ -9,16 +9,18 @@
 use crate::compile::index::{Atom, Lin, Var};
 use crate::compile::kernel::{Access, Buffer, Dot, Expr, ExprId, I, J, K, Kernel, Kind, O};
 use crate::device::cpu::check::is_apart;
-use crate::device::cpu::code::{Builder, Compiled};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::device::cpu::edged::Edged;
 use crate::device::cpu::index::{Index, only, range};
 use crate::device::cpu::lanes::{Frame, Place};
 use crate::device::cpu::loops::flattened;
 use crate::device::cpu::memory::{Binding, View};
+use crate::device::cpu::panel::Panel;
 use crate::device::cpu::patches::Patches;
 use crate::device::cpu::product::multiply_packed;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::device::cpu::product::{Matrix, multiply};
-use crate::device::cpu::program::{Run, block_lanes};
+use crate::device::cpu::program::Run;
 use crate::device::cpu::threads;
 use crate::dtype::DType;
 use crate::error::Result;
@@ -52,6 +54,9 @@ const TURN_WORDS: usize = 1 << 20;
 const TURN_BLOCK: [usize; 2] = [64, 64];
 /// Columns under which several rows of results are stored at once.
 const FLAT_COLUMNS: usize = 128;
+/// Columns of a task over images that are not written out as patches.
+#[cfg(not(target_arch = "wasm32"))]
+const EDGED_COLUMNS: usize = 1 << 14;
 /// Words of left operands that are copied once for all tiles.
 const WHOLE_WORDS: usize = 1 << 18;
 
@@ -74,6 +79,9 @@ pub(super) struct Product {
     steps: [usize; 2],
     /// Columns that share one panel of the right operand.
     slab: usize,
+    /// Patches that are better not written out.
+    #[cfg(not(target_arch = "wasm32"))]
+    edged: Option<Edged>,
 }
 
 #[cfg_attr(
@@ -114,70 +122,6 @@ struct Strided {
     /// Along the batch.
     offset: Index,
     strides: [i64; 2],
-}
-
-/// Expressions over a batch and two variables, the second of which the lanes run along.
-struct Panel {
-    code: Compiled,
-    slow: Var,
-    lane: Var,
-    block: usize,
-}
-
-impl Panel {
-    fn new(
-        kernel: &Kernel,
-        [rows, columns]: [(Var, usize); 2],
-        ask: impl FnOnce(&mut Builder) -> std::result::Result<(), String>,
-    ) -> std::result::Result<Panel, String> {
-        let (slow, lane) = if columns.1 >= 32 || columns.1 >= rows.1 { (rows, columns) } else { (columns, rows) };
-        // Rows innermost: what a block of lanes has in common in all of them stands outside.
-        let mut builder = Builder::new(kernel, &[O, lane.0, slow.0], lane.0, 0, false);
-        builder.pass();
-        ask(&mut builder)?;
-        let code = builder.finish();
-        let block = block_lanes(code.registers, lane.1);
-        Ok(Panel { code, slow: slow.0, lane: lane.0, block })
-    }
-
-    /// Computes rows and columns of batch `o` in blocks of lanes, and calls `f` with the frame,
-    /// the row and the column of each.
-    fn sweep(
-        &self,
-        mut frame: Frame,
-        o: usize,
-        rows: (Var, [usize; 2]),
-        columns: [usize; 2],
-        mut f: impl FnMut(&mut Frame, [usize; 2]),
-    ) {
-        let Some(pass) = self.code.passes.first() else { return };
-        let by_rows = rows.0 == self.slow;
-        let ([slow, slow_end], [lane, lane_end]) = if by_rows { (rows.1, columns) } else { (columns, rows.1) };
-        frame.set_var(O, o);
-        frame.run(&pass.levels[0]);
-        frame.run(&pass.levels[1]);
-        for l in (lane..lane_end).step_by(self.block) {
-            frame.set_var(self.lane, l);
-            frame.n = self.block.min(lane_end - l);
-            frame.run(&pass.levels[2]);
-            for s in slow..slow_end {
-                frame.set_var(self.slow, s);
-                frame.run(&pass.levels[3]);
-                f(&mut frame, if by_rows { [s, l] } else { [l, s] });
-            }
-        }
-    }
-
-    /// Computes `(rows, columns)` of batch `o` into `view`, whose rows are `stride` apart.
-    fn fill(&self, run: &Run, o: usize, rows: (Var, [usize; 2]), columns: [usize; 2], view: &View, stride: usize) {
-        let step = if rows.0 == self.slow { 1 } else { stride as i64 };
-        self.sweep(run.frame(&self.code, self.block), o, rows, columns, |frame, [row, column]| {
-            let at = row * stride + (column - columns[0]);
-            if let Some(value) = self.code.passes.first().and_then(|pass| pass.values.first()) {
-                view.store(at as i64, step, frame.lanes(*value, frame.n));
-            }
-        });
-    }
 }
 
 impl Product {
@@ -234,14 +178,40 @@ impl Product {
         let tile = [even(m, most[0]), even(n.min(slab), most[1])];
         let width = if across_terms && !packed { even(tile[1], wide) } else { tile[1] };
         // Panels of both operands whose lines run along the terms are multiplied best by columns.
+        #[cfg(not(target_arch = "wasm32"))]
+        let edged = match (&lhs, &rhs) {
+            (Operand::Plain(_), Operand::Patches(_)) if !packed => Edged::new(kernel, spec),
+            _ => None,
+        };
+        #[cfg(not(target_arch = "wasm32"))]
+        let alone = edged.is_some();
+        #[cfg(target_arch = "wasm32")]
+        let alone = false;
         let flat = ALL_KERNELS && !along_terms && n < FLAT_COLUMNS && n <= tile[1];
         let steps = match flat {
             true => [n, 1],
-            false if along_terms => [1, tile[0]],
-            false => [tile[1], 1],
+            _ if alone => [n, 1],
+            _ if along_terms => [1, tile[0]],
+            _ => [tile[1], 1],
         };
-        let out = Out::new(kernel, spec, tile, steps, flat)?;
-        Ok(Product { batch, m, n, k, dtype, lhs, rhs, out, tile, block: [depth, width], whole, steps, slab })
+        let out = Out::new(kernel, spec, tile, steps, flat, !alone)?;
+        Ok(Product {
+            batch,
+            m,
+            n,
+            k,
+            dtype,
+            lhs,
+            rhs,
+            out,
+            tile,
+            block: [depth, width],
+            whole,
+            steps,
+            slab,
+            #[cfg(not(target_arch = "wasm32"))]
+            edged,
+        })
     }
 
     pub(super) fn run(&self, run: &Run) -> Result<()> {
@@ -250,12 +220,58 @@ impl Product {
             return Ok(());
         }
         let run = &run.worth(batch.saturating_mul(m).saturating_mul(n).saturating_mul(k.max(1)) / 4);
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(edged) = &self.edged {
+            let each = (EDGED_COLUMNS / edged.lanes.max(1)).clamp(1, edged.images());
+            let tasks = edged.images().div_ceil(each);
+            return threads::each(run.parallel, batch * tasks, |task| {
+                let (o, image) = (task / tasks, task % tasks * each);
+                self.edged(run, edged, o, [image, edged.images().min(image + each)])
+            });
+        }
         if batch >= 2 * threads::threads() {
             let alone = &Run { parallel: false, ..*run };
             threads::each(run.parallel, batch, |o| self.matrix(alone, o))
         } else {
             (0..batch).try_for_each(|o| self.matrix(run, o))
         }
+    }
+
+    /// The columns of `images` of batch `o`.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn edged(&self, run: &Run, edged: &Edged, o: usize, images: [usize; 2]) -> Result<()> {
+        let columns = images.map(|image| image * edged.lanes);
+        let mut weights = vec![0; self.m * self.k];
+        if let Operand::Plain(at) = &self.lhs {
+            let mut frame = Frame::new(0, 0, 0, run.views, run.faults);
+            frame.set_var(O, o);
+            let start = at.offset.piece(&frame, 0).value;
+            for (i, row) in weights.chunks_exact_mut(self.k.max(1)).enumerate() {
+                run.views[at.buffer].load(start + i as i64 * at.strides[0], at.strides[1], row);
+            }
+        }
+        let mut sums = run.pool.take((((self.m - 1) * self.n) + columns[1] - columns[0]) as u64 * 4)?;
+        edged.multiply(run, o, images, &weights, sums.words_mut(), self.n)?;
+        self.store(run, o, [0, self.m], columns, sums.words_mut());
+        Ok(())
+    }
+
+    /// Stores what the store expressions make of the sums of `rows` and `columns` of batch `o`.
+    fn store(&self, run: &Run, o: usize, rows: [usize; 2], columns: [usize; 2], sums: &mut [u32]) {
+        let (Out::Computed(panel) | Out::Flat(panel)) = &self.out else { return };
+        let mut views = run.views.to_vec();
+        let origin = rows[0] * self.steps[0] + columns[0] * self.steps[1];
+        views.push(View::scratch(sums, self.dtype, origin).to_read());
+        let run = Run { views: &views, ..*run };
+        let (rows, columns) = match self.out {
+            Out::Flat(_) => ([0, 1], rows.map(|row| row * self.n)),
+            Out::Plain(_) | Out::Computed(_) => (rows, columns),
+        };
+        panel.sweep(run.frame(&panel.code, panel.block), o, (I, rows), columns, |frame, _| {
+            for put in panel.code.passes.iter().flat_map(|pass| &pass.puts) {
+                frame.store(put.buffer, &put.index, put.value);
+            }
+        });
     }
 
     /// The product of batch `o`.
@@ -353,20 +369,8 @@ impl Product {
                 self.multiply(run, o, [rows, block, terms], lhs, rhs, slab, room.unwrap_or(&mut []));
             }
         }
-        if let (Out::Computed(panel) | Out::Flat(panel), Some(sums)) = (&self.out, &mut sums) {
-            let mut views = run.views.to_vec();
-            let origin = rows[0] * self.steps[0] + columns[0] * self.steps[1];
-            views.push(View::scratch(sums.words_mut(), self.dtype, origin).to_read());
-            let run = Run { views: &views, ..*run };
-            let (rows, columns) = match self.out {
-                Out::Flat(_) => ([0, 1], rows.map(|row| row * self.n)),
-                Out::Plain(_) | Out::Computed(_) => (rows, columns),
-            };
-            panel.sweep(run.frame(&panel.code, panel.block), o, (I, rows), columns, |frame, _| {
-                for put in panel.code.passes.iter().flat_map(|pass| &pass.puts) {
-                    frame.store(put.buffer, &put.index, put.value);
-                }
-            });
+        if let Some(sums) = &mut sums {
+            self.store(run, o, rows, columns, sums.words_mut());
         }
         Ok(())
     }
@@ -529,8 +533,10 @@ impl Out {
         tile: [usize; 2],
         steps: [usize; 2],
         flat: bool,
+        plain: bool,
     ) -> std::result::Result<Out, String> {
-        if let [store] = &spec.stores[..]
+        if plain
+            && let [store] = &spec.stores[..]
             && kernel.body.get(store.value as usize) == Some(&Expr::Reduced(0))
             && is_apart(kernel, store.buffer)
             && let Some(at) = Strided::new(kernel, spec, store.buffer, &store.index, [(I, spec.m), (J, spec.n)])

@@ -7,12 +7,15 @@
 mod check;
 mod code;
 mod dot;
+#[cfg(not(target_arch = "wasm32"))]
+mod edged;
 mod fold;
 mod index;
 mod lanes;
 mod lines;
 mod loops;
 mod memory;
+mod panel;
 #[cfg_attr(all(target_arch = "wasm32", not(feature = "all-kernels")), path = "no_patches.rs")]
 mod patches;
 mod product;

@@ -31,11 +31,11 @@ pub(super) struct Patches {
 }
 
 /// An index as a sum.
-struct Parts {
+pub(super) struct Parts {
     /// Of what depends on the lane variable alone.
-    along: Index,
+    pub along: Index,
     /// And of the rest, along the slow variable.
-    rest: Index,
+    pub rest: Index,
 }
 
 /// Lanes from `first` on, whose index is `at` and grows by `step`.
@@ -104,7 +104,7 @@ impl Patches {
 
 impl Parts {
     /// `lin` along `lane`, and how fast its runs are copied, 0 for too slowly.
-    fn new(lin: &Lin, slow: Var, lane: (Var, usize)) -> Option<(Parts, i64)> {
+    pub(super) fn new(lin: &Lin, slow: Var, lane: (Var, usize)) -> Option<(Parts, i64)> {
         let (mut along, mut rest) = (Lin::constant(0), Lin::constant(lin.constant));
         for (atom, c) in &lin.terms {
             let (mut inside, mut outside) = (false, false);
@@ -173,7 +173,7 @@ impl Piece {
 }
 
 /// The conditions that `mask` joins.
-fn conditions(kernel: &Kernel, mask: Option<ExprId>) -> Option<Vec<(&Lin, i64)>> {
+pub(super) fn conditions(kernel: &Kernel, mask: Option<ExprId>) -> Option<Vec<(&Lin, i64)>> {
     let (mut left, mut found) = (Vec::from_iter(mask), Vec::new());
     while let Some(id) = left.pop() {
         match kernel.body.get(id as usize)? {
