@@ -54,12 +54,19 @@ impl Params {
     }
 
     fn load_all(&self, file: &SafeTensors) -> Result<()> {
-        let unknown = file.names().filter(|name| self.get(name).is_none()).map(str::to_string);
-        let unknown: Vec<String> = unknown.collect();
-        if !unknown.is_empty() {
-            return Err(wrong(format!("the file has {}, which the model has not", list(&unknown))));
-        }
+        self.knows(&mut file.names())?;
         self.load_from(file, |path| Some(path.to_string()))
+    }
+
+    /// An error with those of the `names` in a file that are no path below here.
+    pub(crate) fn knows(&self, names: &mut dyn Iterator<Item = &str>) -> Result<()> {
+        let paths = self.paths();
+        let is_known = |name: &str| paths.binary_search_by(|(path, _)| path.as_str().cmp(name)).is_ok();
+        let unknown: Vec<String> = names.filter(|name| !is_known(name)).map(str::to_string).collect();
+        match unknown.is_empty() {
+            true => Ok(()),
+            false => Err(wrong(format!("the file has {}, which the model has not", list(&unknown)))),
+        }
     }
 
     /// Gives cells their values in `file`, under the names that `name` gives for their paths; those

@@ -2,6 +2,8 @@
 
 use wgrad::prelude::*;
 
+use crate::hostile::{Folder, refuses};
+
 fn cpu() -> Device {
     Device::cpu()
 }
@@ -88,4 +90,23 @@ fn assigning_is_all_or_nothing() {
     assert_eq!(a.value().to_vec::<f32>().unwrap(), [1.0, 1.0]);
     params.assign([(&a, Tensor::new([5, 6], &cpu()))]).unwrap();
     assert_eq!(a.value().to_vec::<f32>().unwrap(), [5.0, 6.0]);
+}
+
+#[test]
+fn a_part_of_a_store_loads_what_it_saved() {
+    let folder = Folder::new("part");
+    let params = Params::new(&cpu(), 1);
+    let trunk = params.at("trunk");
+    let w = trunk.weight("w", [2], Init::Ones);
+    params.at("head").tie("w", &w);
+    let other = params.weight("other", [1], Init::Ones);
+    trunk.save(folder.path("trunk")).unwrap();
+    params.save(folder.path("whole")).unwrap();
+    params.assign([(&w, Tensor::zeros([2], &cpu())), (&other, Tensor::zeros([1], &cpu()))]).unwrap();
+    trunk.load(folder.path("trunk")).unwrap();
+    assert_eq!(w.value().to_vec::<f32>().unwrap(), [1.0, 1.0]);
+    assert_eq!(other.value().to_vec::<f32>().unwrap(), [0.0]);
+    refuses(trunk.load(folder.path("whole")), &["the file has head.w, other, which the model has not"]);
+    params.load(folder.path("whole")).unwrap();
+    assert_eq!(other.value().to_vec::<f32>().unwrap(), [1.0]);
 }
