@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use wgrad::data::{Dataset, Parquet};
 
-use crate::hostile::{refuses, withstands};
+use crate::hostile::{peak_of, refuses, withstands};
 
 const WAYS: [&str; 5] = ["snappy", "plain", "groups", "zstd", "packed"];
 
@@ -97,4 +97,104 @@ fn mutants_of_parquet_do_no_harm() {
         }
         worst
     });
+}
+
+/// A number as Thrift writes it.
+fn int(n: usize) -> Vec<u8> {
+    let mut n = 2 * n;
+    let mut bytes = Vec::new();
+    while n > 127 {
+        bytes.push(n as u8 | 128);
+        n >>= 7;
+    }
+    bytes.push(n as u8);
+    bytes
+}
+
+/// A length, which has no sign; in three bytes.
+fn length(n: usize) -> [u8; 3] {
+    [n as u8 | 128, (n >> 7) as u8 | 128, (n >> 14) as u8]
+}
+
+/// A list of structures, from the byte that says which field it is.
+fn list(field: u8, items: &[Vec<u8>]) -> Vec<u8> {
+    let n = length(items.len());
+    [&[field, 0xfc][..], &n, &items.concat()].concat()
+}
+
+/// An element of a schema: a column of whole numbers, or a structure with so many children.
+fn element(name: &str, children: Option<usize>) -> Vec<u8> {
+    let name = [&length(name.len())[..], name.as_bytes()].concat();
+    match children {
+        None => [&[0x15, 2, 0x38][..], &name, &[0]].concat(),
+        Some(n) => [&[0x48][..], &name, &[0x15], &int(n), &[0]].concat(),
+    }
+}
+
+/// A file with `pages` behind its magic.
+fn file(pages: &[u8], schema: &[Vec<u8>], rows: usize, groups: &[Vec<u8>]) -> Vec<u8> {
+    let footer = [list(0x29, schema), vec![0x16], int(rows), list(0x19, groups), vec![0]].concat();
+    [b"PAR1", pages, &footer, &(footer.len() as u32).to_le_bytes(), b"PAR1"].concat()
+}
+
+/// A constant: a dictionary of one number, and a page in which it comes `rows` times.
+fn constant(rows: usize) -> Vec<u8> {
+    let body = [&[1][..], &int(rows), &[0]].concat();
+    let size = int(body.len());
+    let dictionary = [&[0x15, 4, 0x15, 8, 0x15, 8, 0x4c, 0x15, 2, 0x15, 0, 0, 0][..], &7i32.to_le_bytes()].concat();
+    [
+        dictionary,
+        [&[0x15, 0, 0x15][..], &size, &[0x15], &size, &[0x2c, 0x15], &int(rows), &[0x15, 16, 0, 0], &body].concat(),
+    ]
+    .concat()
+}
+
+/// A group of `rows`, whose columns' pages are at the places.
+fn group(rows: usize, places: impl IntoIterator<Item = usize>) -> Vec<u8> {
+    let bytes = constant(rows).len();
+    let chunk =
+        |at: usize| [&[0x3c, 0x45, 0, 0x16][..], &int(rows), &[0x26], &int(bytes), &[0x26], &int(at), &[0, 0]].concat();
+    let chunks: Vec<Vec<u8>> = places.into_iter().map(chunk).collect();
+    [list(0x19, &chunks), vec![0x26], int(rows), vec![0]].concat()
+}
+
+#[test]
+fn small_parquet_files_take_little() {
+    let read = |bytes: Vec<u8>| Parquet::from_bytes("t.parquet", bytes);
+    let root = |n: usize| element("root", Some(n));
+    let columns = |n: usize| -> Vec<Vec<u8>> {
+        std::iter::once(root(n)).chain((0..n).map(|k| element(&format!("c{k}"), None))).collect()
+    };
+    // What is read: a column of ten, in two groups.
+    let pages = [constant(5), constant(5)].concat();
+    let places = [4, 4 + constant(5).len()];
+    let good = read(file(&pages, &columns(1), 10, &places.map(|at| group(5, [at])))).unwrap();
+    assert_eq!(good.integers("c0").unwrap().to_vec::<i32>().unwrap(), [7; 10]);
+
+    // A structure with a long name, which each of its many columns would have.
+    let mut schema = vec![root(1), element(&"x".repeat(50_000), Some(1000))];
+    schema.extend((0..1000).map(|_| element("c", None)));
+    let long = file(&[], &schema, 0, &[]);
+    let (found, peak) = peak_of(|| read(long));
+    refuses(found, &["t.parquet, byte ", "paths far longer than the footer"]);
+    assert!(peak < 10 << 20, "{peak} bytes");
+
+    // The same pages for every group.
+    let shared: Vec<Vec<u8>> = (0..100).map(|_| group(5, [4])).collect();
+    let shared = file(&constant(5), &columns(1), 500, &shared);
+    let (n, pages) = (shared.len(), 100 * constant(5).len());
+    match pages > n {
+        true => refuses(read(shared), &[&format!("{pages} bytes of pages, but the file has {n}")]),
+        false => panic!("{pages} bytes of pages in {n}"),
+    }
+
+    // Constant columns take nothing in the file, and much when they are numbers.
+    let rows = 1 << 22;
+    let bytes = constant(rows).len();
+    let wide = file(&constant(rows).repeat(9), &columns(9), rows, &[group(rows, (0..9).map(|k| 4 + k * bytes))]);
+    let table = read(wide).unwrap();
+    let (found, peak) = peak_of(|| table.numbers(table.names()));
+    refuses(found, &["t.parquet", "4194304 rows of 9 columns, but at most 16777216 numbers are read"]);
+    assert!(peak < 1 << 20, "{peak} bytes");
+    assert_eq!(table.numbers(["c3"]).unwrap().dims(), [rows, 1]);
 }

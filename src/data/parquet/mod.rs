@@ -23,6 +23,8 @@ const OP: &str = "parquet";
 const MAGIC: &[u8] = b"PAR1";
 /// Bytes behind the footer: its length and the magic.
 const TAIL: usize = 8;
+/// Bytes of the columns' paths for one of the footer, at most: each has the names of its structures.
+const PATHS_MAX: usize = 16;
 
 /// A table in columns.
 ///
@@ -141,7 +143,7 @@ impl Parquet {
             Ok(true)
         });
         let at = reader.at;
-        let done = read.and_then(|()| columns(&elements));
+        let done = read.and_then(|()| columns(&elements, length.saturating_mul(PATHS_MAX)));
         let (names, columns) = done.map_err(|fact| fault_at(OP, name, at, fact))?;
         let table = Parquet { name: name.into(), bytes, names, columns, rows, groups, hash };
         table.checked().map_err(|fact| fault_at(OP, name, at, fact))?;
@@ -163,6 +165,12 @@ impl Parquet {
         if rows > most {
             return Err(format!("{rows} rows in {} bytes, but at most {most} are read", self.bytes.len()));
         }
+        // Pages that columns or groups share would be unpacked once for each.
+        let chunks = self.groups.iter().flat_map(|group| &group.chunks).filter(|chunk| !chunk.elsewhere);
+        let pages = chunks.fold(0usize, |bytes, chunk| bytes.saturating_add(chunk.bytes));
+        if pages > self.bytes.len() {
+            return Err(format!("{pages} bytes of pages, but the file has {}", self.bytes.len()));
+        }
         match self.groups.iter().find(|group| group.chunks.len() != self.names.len()) {
             Some(group) => Err(format!("a group of {} columns, not {}", group.chunks.len(), self.names.len())),
             None => Ok(()),
@@ -181,8 +189,14 @@ impl Parquet {
 
     /// Columns as numbers: `f32 [rows, columns]`. A value that is missing or not finite is an error.
     pub fn numbers(&self, columns: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Array> {
+        let columns: Vec<_> = columns.into_iter().collect();
+        let most = inflated_max(self.bytes.len()) / size_of::<f32>();
+        if self.rows.saturating_mul(columns.len()) > most {
+            let fact = format!("{} rows of {} columns, but at most {most} numbers are read", self.rows, columns.len());
+            return Err(fault(OP, &self.name, fact));
+        }
         let mut read = Vec::new();
-        for name in columns {
+        for name in &columns {
             let name = name.as_ref();
             let found: Vec<f32> = match self.column(name)? {
                 Cells::Ints(found) => found.iter().map(|&x| x as f32).collect(),
@@ -492,10 +506,10 @@ fn header(reader: &mut Thrift) -> Result<Header, String> {
     Ok(found)
 }
 
-/// The leaves of the schema, which is a tree written in depth-first order.
-fn columns(elements: &[Element]) -> Result<(Vec<String>, Vec<Column>), String> {
+/// The leaves of the schema, a tree written in depth-first order; their paths have `most` bytes.
+fn columns(elements: &[Element], most: usize) -> Result<(Vec<String>, Vec<Column>), String> {
     let (mut names, mut found) = (Vec::new(), Vec::new());
-    let mut elements = elements.iter();
+    let (mut elements, mut left_bytes) = (elements.iter(), most);
     let root = elements.next().ok_or("a schema was expected")?;
     // Open structures: how many children are to come, the path, the level, whether values repeat.
     let mut open = vec![(root.children, String::new(), 0u32, false)];
@@ -507,6 +521,7 @@ fn columns(elements: &[Element]) -> Result<(Vec<String>, Vec<Column>), String> {
         *left -= 1;
         let element = elements.next().ok_or("a schema that ends too early")?;
         let path = if path.is_empty() { element.name.clone() } else { format!("{path}.{}", element.name) };
+        left_bytes = left_bytes.checked_sub(path.len()).ok_or("paths far longer than the footer")?;
         let level = *level + u32::from(element.repetition == 1);
         let repeats = *repeats || element.repetition == 2;
         let Some(physical) = element.physical else {
