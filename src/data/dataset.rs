@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::data::array::Array;
 use crate::data::hash::FileHash;
-use crate::data::order::permutation;
+use crate::data::order::{MOST, permutation};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::tensor::Tensor;
 
@@ -226,11 +226,11 @@ impl<D: Dataset> Dataset for Subset<D> {
 /// # Ok::<(), wgrad::Error>(())
 /// ```
 pub fn random_split<D: Dataset>(dataset: D, first: usize, seed: u64) -> Result<(Subset<Arc<D>>, Subset<Arc<D>>)> {
-    let mut indices = permutation(dataset.len(), seed, 0);
-    if first > indices.len() {
-        let fact = format!("{first} of {} samples", indices.len());
-        return Err(Error::new(ErrorKind::Operand, "random_split", fact));
+    let n = dataset.len();
+    if first > n || n > MOST {
+        return Err(Error::new(ErrorKind::Operand, "random_split", format!("{first} of {n} samples")));
     }
+    let mut indices = permutation(n, seed, 0);
     let (dataset, rest) = (Arc::new(dataset), indices.split_off(first));
     Ok((Subset { dataset: dataset.clone(), indices }, Subset { dataset, indices: rest }))
 }

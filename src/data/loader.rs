@@ -7,14 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::data::dataset::{Dataset, Sample};
 use crate::data::hash::FileHash;
-use crate::data::order::{permutation, weighted};
+use crate::data::order::{MOST, permutation, weighted};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::device::Device;
 use crate::graph::tensor::Tensor;
 use crate::ops::given;
-
-/// Samples of a batch or an epoch at most.
-const MOST: usize = i32::MAX as usize;
 
 /// Some samples on a device.
 #[derive(Clone, Debug)]
@@ -135,7 +132,10 @@ impl Loader {
 
     /// Another random order in each epoch, all of them determined by `seed`.
     pub fn shuffle(mut self, seed: u64) -> Loader {
-        self.order = Order::Shuffled(seed);
+        if !matches!(self.order, Order::Refused(_)) {
+            self.order = Order::Shuffled(seed);
+        }
+        self.samples = self.dataset.len();
         self
     }
 
@@ -234,10 +234,13 @@ impl Loader {
         };
         let fault = match &self.order {
             Order::Refused(fact) => Some(fact.clone()),
-            _ if !(1..=MOST).contains(&self.batch_size) => Some("a batch of 0 samples, or too many".into()),
+            _ if !(1..=MOST).contains(&self.batch_size) || self.samples > MOST => {
+                Some("a batch of 0 samples, or too many".into())
+            }
             _ => None,
         };
         let order = match &self.order {
+            _ if fault.is_some() => Vec::new(),
             Order::Shuffled(seed) => permutation(self.samples, *seed, position.epoch),
             Order::Weighted { cumulated, seed } => weighted(self.samples, cumulated, *seed, position.epoch),
             Order::AsIs => (0..self.samples).collect(),
@@ -358,7 +361,7 @@ impl Iterator for Epoch<'_> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let n = self.batches.saturating_sub(self.next) + usize::from(self.fault.is_some());
+        let n = if self.fault.is_some() { 1 } else { self.batches.saturating_sub(self.next) };
         (n, Some(n))
     }
 }

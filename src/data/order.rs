@@ -4,6 +4,9 @@
 
 use crate::ops::threefry::threefry2x32;
 
+/// Samples of a batch or an epoch at most.
+pub(crate) const MOST: usize = i32::MAX as usize;
+
 /// Random numbers of one seed and epoch.
 struct Draws([u32; 2]);
 

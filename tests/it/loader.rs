@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use wgrad::data::{Array, Dataset, Loader, Position, Sample, TensorDataset};
+use wgrad::data::{Array, Dataset, Loader, Position, Sample, TensorDataset, random_split};
 use wgrad::prelude::*;
 
 use crate::hostile::refuses;
@@ -194,4 +194,41 @@ fn an_epoch_makes_one_plan() {
             assert!(loss.item::<f32>().unwrap() > 0.0);
         }
     });
+}
+
+/// As many samples as it says.
+struct Endless(usize);
+
+impl Dataset for Endless {
+    fn len(&self) -> usize {
+        self.0
+    }
+    fn get(&self, _: usize) -> wgrad::Result<Sample> {
+        Ok(Sample { x: Array::new(&[1.0f32], [1])?, y: Array::nothing() })
+    }
+}
+
+#[test]
+fn more_samples_than_an_epoch_has_are_refused() {
+    for n in [usize::MAX, 1 << 31] {
+        for loader in [Loader::new(Endless(n), 1), Loader::new(Endless(n), 1).shuffle(1).workers(0)] {
+            let epoch = loader.epoch(&Device::cpu());
+            assert_eq!(epoch.len(), 1);
+            let batches: Vec<_> = epoch.collect();
+            assert_eq!(batches.len(), 1);
+            refuses(batches[0].check().map(|_| ()), &["loader: ", "or too many"]);
+        }
+        refuses(random_split(Endless(n), 1, 0).map(drop), &["random_split: 1 of "]);
+    }
+}
+
+#[test]
+fn a_loader_that_is_shuffled_after_weights_takes_each_sample_once() {
+    let loader = Loader::new(counted(3), 1).weighted([1.0; 3], 7, 0).shuffle(1);
+    assert_eq!((loader.samples(), labels(&loader).len()), (3, 3));
+    let refused = Loader::new(counted(3), 1).weighted([1.0; 2], 7, 0).shuffle(1);
+    let epoch = refused.epoch(&Device::cpu());
+    assert_eq!(epoch.len(), 1);
+    let batches: Vec<_> = epoch.collect();
+    refuses(batches[0].check().map(|_| ()), &["2 weights for 3 samples"]);
 }
