@@ -366,13 +366,23 @@ impl<R: Rule> Optimizer<R> {
 
     /// Goes on from `steps` steps and the saved states that `find` gives by name; all or nothing.
     pub fn restore(&mut self, steps: u64, find: impl Fn(&str) -> Option<Tensor>) -> Result<()> {
-        let mut units = self.make_units()?;
+        self.restore_if(steps, find, || Ok(()))
+    }
+
+    /// As [`Optimizer::restore`], unless `check` fails when everything was asked for.
+    pub(crate) fn restore_if(
+        &mut self,
+        steps: u64,
+        find: impl Fn(&str) -> Option<Tensor>,
+        check: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let (mut units, mut scale) = (self.make_units()?, self.scale.clone());
         units.iter_mut().try_for_each(|unit| unit.restore(&self.rule, &find))?;
-        if let Some(scale) = &mut self.scale {
+        if let Some(scale) = &mut scale {
             scale.restore(&find, self.params.device())?;
         }
-        self.units = units;
-        self.steps = steps;
+        check()?;
+        (self.units, self.scale, self.steps) = (units, scale, steps);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! A safetensors file: weights under their paths, the optimizer's states after them, and what is no
 //! tensor in the notes. It is replaced whole or not at all.
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use crate::data::{Loader, Position};
@@ -10,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::json::Value;
 use crate::io::{SafeTensors, SafeTensorsWriter};
 use crate::optim::{Optimizer, Rule};
-use crate::params::Params;
+use crate::params::{Param, Params};
 
 /// What the names of the optimizer's states begin with.
 const STATES: &str = "optimizer:";
@@ -162,17 +163,27 @@ impl Checkpoint {
         };
         let (passes, steps) = (count("passes")?, count("steps")?);
         // States first: weights change only when all else is right.
-        let mut unread = None;
-        let find = |name: &str| file.tensor(&format!("{STATES}{name}"), params.device()).ok();
+        let (asked, unread) = (RefCell::new(Vec::new()), RefCell::new(None));
+        let find = |name: &str| {
+            let name = format!("{STATES}{name}");
+            let found = file.tensor(&name, params.device());
+            asked.borrow_mut().push(name);
+            // The first error is the one to tell.
+            found.map_err(|error| _ = unread.borrow_mut().get_or_insert(error)).ok()
+        };
+        let is_state = |name: &str| {
+            // Nobody asks for the states of a weight that was frozen since.
+            let is_of = |param: Param| name.strip_suffix(&*param.path()).is_some_and(|rest| rest.ends_with('.'));
+            let of_frozen = || params.iter().filter(Param::is_frozen).any(is_of);
+            name.starts_with(STATES) && (asked.borrow().iter().any(|asked| asked == name) || of_frozen())
+        };
+        let known = || params.knows(&mut file.names().filter(|name| !is_state(name)));
         let before: Vec<_> = params.iter().map(|param| (param.clone(), param.value())).collect();
         let weights = params.load_from(&file, |path| Some(path.to_string()));
-        let outcome = weights.and_then(|()| optimizer.restore(steps, find));
+        let outcome = weights.and_then(|()| optimizer.restore_if(steps, find, known));
         if let Err(error) = outcome {
-            unread.replace(error);
             params.assign(before.iter().map(|(param, value)| (param, value.clone())))?;
-        }
-        if let Some(error) = unread {
-            return Err(wrong(error.to_string()));
+            return Err(wrong(unread.take().unwrap_or(error).to_string()));
         }
         if let Some(Value::Float(factor)) = note.get("factor") {
             optimizer.set_factor(*factor);

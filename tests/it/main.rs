@@ -37,6 +37,7 @@ mod images;
 mod io;
 mod jax;
 mod judge;
+mod kept;
 mod kernels;
 mod large;
 mod lines;
