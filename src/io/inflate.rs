@@ -14,6 +14,9 @@ const RATIO_MAX: usize = 256;
 /// What any file may inflate to.
 const FREE_BYTES: usize = 64 << 20;
 
+/// What a stream gets to begin with: a gzip file may have very many of them.
+const FIRST_BYTES: usize = 64 << 10;
+
 /// Most bytes that `n` deflated ones may become.
 pub(crate) fn inflated_max(n: usize) -> usize {
     n.saturating_mul(RATIO_MAX).max(FREE_BYTES)
@@ -23,7 +26,7 @@ pub(crate) fn inflated_max(n: usize) -> usize {
 pub(crate) fn inflate(cursor: &mut Cursor<'_>, most: usize) -> Result<Vec<u8>> {
     let mut state = DecompressorOxide::new();
     let input = cursor.bytes.get(cursor.at..).unwrap_or(&[]);
-    let mut out = vec![0; most.min(input.len().saturating_mul(4)).max(1)];
+    let mut out = vec![0; most.clamp(1, FIRST_BYTES)];
     let (mut read, mut written) = (0, 0);
     loop {
         let rest = input.get(read..).unwrap_or(&[]);
@@ -34,6 +37,7 @@ pub(crate) fn inflate(cursor: &mut Cursor<'_>, most: usize) -> Result<Vec<u8>> {
         match status {
             TINFLStatus::Done if written <= most => {
                 out.truncate(written);
+                out.shrink_to_fit();
                 return Ok(out);
             }
             TINFLStatus::HasMoreOutput if out.len() < most => out.resize(out.len().saturating_mul(2).min(most), 0),

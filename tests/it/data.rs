@@ -6,7 +6,7 @@ use wgrad::data::{
 };
 use wgrad::prelude::*;
 
-use crate::hostile::{Folder, refuses, replace, withstands};
+use crate::hostile::{Folder, peak_of, refuses, replace, withstands};
 
 /// `bytes` as gzip, with a name in the header.
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -314,4 +314,14 @@ fn mutants_of_dvc_notes_do_no_harm() {
 fn mutants_of_a_tokeniser_do_no_harm() {
     let good = Bpe::train(&"the cat and the hat ".repeat(5), 275).to_bytes();
     withstands("mutant.json", &[&good], 200, |bytes| Bpe::from_bytes("mutant.json", &bytes));
+}
+
+#[test]
+fn gzip_files_of_many_members_take_little() {
+    let n = 10_000;
+    let members: Vec<u8> = (0..n).flat_map(|k| gzip(&[k as u8])).collect();
+    let bytes = [gzip(&idx(&[n], &[])), members].concat();
+    let (found, peak) = peak_of(|| idx_from_bytes("x", bytes).unwrap());
+    assert_eq!(found.to_vec::<u8>().unwrap()[..3], [0, 1, 2]);
+    assert!(peak < 200 << 10, "{peak} bytes");
 }
