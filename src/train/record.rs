@@ -112,7 +112,7 @@ impl Record {
 
     fn line(&mut self, mut fields: Vec<(String, Value)>) -> Result<()> {
         let made = self.device.plan_fingerprints();
-        let fresh: Vec<u64> = made.into_iter().filter(|plan| self.plans.insert(*plan)).collect();
+        let fresh: Vec<u64> = made.into_iter().filter(|plan| !self.plans.contains(plan)).collect();
         if !fresh.is_empty() {
             let plans = fresh.iter().map(|plan| Value::Text(format!("{plan:016x}"))).collect();
             fields.push(("plans".into(), Value::List(plans)));
@@ -124,9 +124,16 @@ impl Record {
         let own = hex(&sha256(body.as_bytes()));
         fields.push(("hash".into(), Value::Text(own.clone())));
         let line = format!("{}\n", Value::Object(fields));
+        let wrong = |error| fault(OP, self.path.display(), error);
+        let whole = self.file.metadata().map_err(wrong)?.len();
         let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
-        written.map_err(|error| fault(OP, self.path.display(), error))?;
+        if let Err(error) = written {
+            // The first error is the one to tell.
+            let _ = cut(&self.path, whole);
+            return Err(wrong(error));
+        }
         self.last = own;
+        self.plans.extend(fresh);
         Ok(())
     }
 }
@@ -170,10 +177,14 @@ fn mended(path: &Path) -> Result<String> {
     let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
     let summary = checked(path, bytes.get(..whole).unwrap_or(&[]))?;
     if whole < bytes.len() {
-        let cut = |file: File| file.set_len(whole as u64);
-        OpenOptions::new().write(true).open(path).and_then(cut).map_err(|error| fault(OP, path.display(), error))?;
+        cut(path, whole as u64).map_err(|error| fault(OP, path.display(), error))?;
     }
     Ok(summary.hash)
+}
+
+/// Leaves the first `whole` bytes of the file at `path`.
+fn cut(path: &Path, whole: u64) -> std::io::Result<()> {
+    OpenOptions::new().write(true).open(path)?.set_len(whole)
 }
 
 /// The features of the crate that may change bits or speed.
@@ -204,12 +215,16 @@ pub(super) fn facts(device: &Device, seed: u64, files: &[FileHash]) -> Vec<(Stri
 /// The commit of the repository that the program runs in, where there is one.
 fn commit() -> Option<String> {
     let start = Path::new(".").canonicalize().ok()?;
-    let git = start.ancestors().map(|folder| folder.join(".git")).find(|git| git.is_dir())?;
-    let head = std::fs::read_to_string(git.join("HEAD")).ok()?;
+    let git = start.ancestors().map(|folder| folder.join(".git")).find(|git| git.exists())?;
+    let read = |path: PathBuf| std::fs::read_to_string(path).ok();
+    // In a worktree or a submodule it is a file that names the folder, and that may name the shared one.
+    let git = if git.is_dir() { git } else { git.with_file_name(read(git.clone())?.trim().strip_prefix("gitdir: ")?) };
+    let shared = read(git.join("commondir")).map_or(git.clone(), |folder| git.join(folder.trim()));
+    let head = read(git.join("HEAD"))?;
     let Some(name) = head.trim().strip_prefix("ref: ") else { return Some(head.trim().into()) };
-    if let Ok(hash) = std::fs::read_to_string(git.join(name)) {
+    if let Some(hash) = read(shared.join(name)) {
         return Some(hash.trim().into());
     }
-    let packed = std::fs::read_to_string(git.join("packed-refs")).ok()?;
-    packed.lines().find_map(|line| line.strip_suffix(name).map(|hash| hash.trim().to_string()))
+    let packed = read(shared.join("packed-refs"))?;
+    packed.lines().find_map(|line| Some(line.strip_suffix(name)?.strip_suffix(' ')?.to_string()))
 }

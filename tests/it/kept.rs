@@ -1,4 +1,4 @@
-//! What runs keep: checkpoints of other models.
+//! What runs keep: checkpoints of other models, records that cannot be written, commits.
 
 use wgrad::io::SafeTensors;
 use wgrad::optim::{LossScale, Optimizer, Sgd};
@@ -73,4 +73,55 @@ fn a_state_that_cannot_be_read_is_told() {
     let mut sgd = Sgd::new(&params, 0.5).momentum(0.9);
     let found = Checkpoint::load_bytes("c.safetensors", bytes, &params, &mut sgd, None);
     refuses(found.map(drop), &["c.safetensors", &name, "does not fit"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_record_goes_on_after_a_line_that_could_not_be_written() {
+    use wgrad::train::{Record, verify_record};
+    let name = "kept::a_record_goes_on_after_a_line_that_could_not_be_written";
+    // Files that would grow too large are errors instead of a signal.
+    crate::support::after("trap '' XFSZ; ulimit -f 16", name, || {
+        let folder = Folder::new("full");
+        let path = folder.path("record.jsonl");
+        let mut record = Record::begin(&path, &Device::cpu(), 7, &[], &[]).unwrap();
+        record.event("before", &[]).unwrap();
+        refuses(record.event(&"long".repeat(10_000), &[]), &["record: ", "record.jsonl: "]);
+        assert_eq!(verify_record(&path).unwrap().lines, 2);
+        record.event("after", &[("x", 1.0)]).unwrap();
+        assert_eq!(verify_record(&path).unwrap().lines, 3);
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_record_names_the_commit_of_a_worktree() {
+    use wgrad::train::Record;
+    let home = Folder::new("worktree");
+    let write = |name: &str, text: &str| {
+        let path = home.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write(".git/HEAD", "outer\n");
+    write("tree/.git", "gitdir: ../main/.git/worktrees/tree\n");
+    write("main/.git/worktrees/tree/HEAD", "ref: refs/heads/own\n");
+    write("main/.git/worktrees/tree/commondir", "../..\n");
+    write("main/.git/packed-refs", "# pack-refs\nother refs/old/refs/heads/own\ninner refs/heads/own\n");
+    write("tree/src/empty", "");
+    write("broken/.git", "nothing\n");
+    let folders = [("tree/src", "\"inner\""), ("broken", "null"), (".", "\"outer\"")];
+    let name = "kept::a_record_names_the_commit_of_a_worktree";
+    for (folder, commit) in folders {
+        let commands = format!("cd '{}'; export COMMIT='{commit}'", home.path(folder).display());
+        crate::support::after(&commands, name, || {
+            Record::begin("record.jsonl", &Device::cpu(), 7, &[], &[]).unwrap();
+            let text = std::fs::read_to_string("record.jsonl").unwrap();
+            let want = format!("\"commit\":{}", std::env::var("COMMIT").unwrap());
+            assert!(text.contains(&want), "{want} is not in {text}");
+        });
+        if std::env::var("COMMIT").is_ok() {
+            return;
+        }
+    }
 }

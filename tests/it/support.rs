@@ -195,13 +195,18 @@ pub fn makes_no_plan(mut f: impl FnMut()) {
 /// Runs `measured` in a process that has nothing else to do and may use 8 GiB of addresses: the
 /// test `name`, from its module on, starts itself once more, and its child does the measuring.
 pub fn by_itself(name: &str, measured: impl FnOnce()) {
+    after("ulimit -v 8388608", name, measured);
+}
+
+/// As [`by_itself`], but in a process that the shell starts after `commands`.
+pub fn after(commands: &str, name: &str, measured: impl FnOnce()) {
     /// Names the test that a process was started for.
     const CHILD: &str = "WGRAD_TEST_CHILD";
     if std::env::var(CHILD).is_ok_and(|child| child == name) {
         return measured();
     }
     let program = std::env::current_exe().unwrap();
-    let command = format!("ulimit -v 8388608; exec \"$0\" {name} --exact --nocapture");
+    let command = format!("{commands}; exec \"$0\" {name} --exact --nocapture");
     let mut run = std::process::Command::new("sh");
     let run = run.args(["-c", &command]).arg(program).env(CHILD, name).output().unwrap();
     let text = String::from_utf8_lossy(&run.stdout);
