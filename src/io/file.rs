@@ -6,7 +6,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::fmt::Display;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// How often a writer asks for a temporary file that nobody else took.
 const TRIES_MAX: usize = 100;
+/// Links that lead to links; as many as Linux follows.
+const LINKS_MAX: usize = 40;
 
 /// The error of `op` about the file `name`.
 pub(crate) fn fault(op: &str, name: impl Display, fact: impl Display) -> Error {
@@ -214,8 +216,12 @@ impl Write for Output {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn write_atomically(path: impl AsRef<Path>, write: impl FnOnce(&mut Output) -> Result<()>) -> Result<()> {
-    // Through a link to what it names, so that the link stays.
-    let path = fs::canonicalize(&path).unwrap_or_else(|_| path.as_ref().to_path_buf());
+    // Through a link to what it names, which need not be there yet, so that the link stays.
+    let mut path = path.as_ref().to_path_buf();
+    for _ in 0..LINKS_MAX {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = folder(&path).join(target);
+    }
     let name = path.display().to_string();
     let failed = |error: io::Error| fault("write", &name, error);
     let (file, hidden) = create_beside(&path).map_err(failed)?;
@@ -246,9 +252,10 @@ fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
         let other = entry.file_name().to_string_lossy().into_owned();
         let random = other.strip_prefix(&start).and_then(|rest| rest.strip_suffix(end));
         let ours = random.is_some_and(|random| random.len() == 16 && random.bytes().all(|b| b.is_ascii_hexdigit()));
-        // The lock is held while the file is removed: a writer that just made it notices.
+        // The lock is held while the file is removed: a writer that just made it notices. Over a
+        // network only a file that is open for writing can be locked.
         if ours
-            && let Ok(dead) = File::open(entry.path())
+            && let Ok(dead) = OpenOptions::new().write(true).open(entry.path())
             && dead.try_lock().is_ok()
         {
             let _ = fs::remove_file(entry.path());

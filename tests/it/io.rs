@@ -451,6 +451,26 @@ fn a_file_is_replaced_whole_or_not_at_all() {
     refuses(write_atomically("/", |_| Ok(())), &["names no file"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn links_stay_wherever_they_lead() {
+    use std::os::unix::fs::symlink;
+    let folder = Folder::new("links");
+    std::fs::create_dir(folder.path("inner")).unwrap();
+    symlink("inner/second", folder.path("first")).unwrap();
+    symlink("../state", folder.path("inner/second")).unwrap();
+    for text in ["new", "newer"] {
+        write_atomically(folder.path("first"), |out| out.put(text.as_bytes())).unwrap();
+        assert_eq!(std::fs::read(folder.path("state")).unwrap(), text.as_bytes());
+    }
+    for link in ["first", "inner/second"] {
+        assert!(folder.path(link).is_symlink(), "{link}");
+    }
+    assert_eq!(folder.names(), ["first", "inner", "state"]);
+    symlink("around", folder.path("around")).unwrap();
+    let _ = write_atomically(folder.path("around"), |out| out.put(b"x"));
+}
+
 #[test]
 fn writers_at_the_same_time_leave_one_whole_file() {
     let folder = Folder::new("writers");
