@@ -175,6 +175,8 @@ pub fn save_npz<'a, N: Into<String>>(
     tensors: impl IntoIterator<Item = (N, &'a Tensor)>,
 ) -> Result<()> {
     let refuse = |fact: String| Err(Error::new(ErrorKind::Operand, "save_npz", fact));
+    // The greatest number says that zip64 has the true one.
+    let fits = |n: u64| u32::try_from(n).ok().filter(|&n| n < u32::MAX);
     let tensors: Vec<(String, &Tensor)> = tensors.into_iter().map(|(name, x)| (name.into(), x)).collect();
     let mut names: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
@@ -188,8 +190,8 @@ pub fn save_npz<'a, N: Into<String>>(
             let file = format!("{name}.npy");
             let contents = npy_to_bytes(x)?;
             let crc = crc32(&contents);
-            let (Ok(size), Ok(place), Ok(length)) =
-                (u32::try_from(contents.len()), u32::try_from(at), u16::try_from(file.len()))
+            let (Some(size), Some(place), Ok(length)) =
+                (fits(contents.len() as u64), fits(at), u16::try_from(file.len()))
             else {
                 return refuse(format!("{name:?} ends beyond 4 GiB, or its name is too long"));
             };
@@ -209,10 +211,9 @@ pub fn save_npz<'a, N: Into<String>>(
             directory.extend(place.to_le_bytes());
             directory.extend(file.bytes());
         }
-        let (Ok(count), Ok(size), Ok(place)) =
-            (u16::try_from(tensors.len()), u32::try_from(directory.len()), u32::try_from(at))
-        else {
-            return refuse("more than 65,535 arrays, or more than 4 GiB".into());
+        let count = u16::try_from(tensors.len()).ok().filter(|&n| n < u16::MAX);
+        let (Some(count), Some(size), Some(place)) = (count, fits(directory.len() as u64), fits(at)) else {
+            return refuse("more than 65,534 arrays, or 4 GiB".into());
         };
         out.put(&directory)?;
         let mut end = END.to_le_bytes().to_vec();

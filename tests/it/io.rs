@@ -472,6 +472,19 @@ fn links_stay_wherever_they_lead() {
 }
 
 #[test]
+fn more_arrays_than_an_archive_holds_are_refused() {
+    let folder = Folder::new("npz-many");
+    let path = folder.path("x.npz");
+    let x = Tensor::new([1u8], &cpu());
+    x.realize().unwrap();
+    let save = |n: usize| save_npz(&path, (0..n).map(|k| (k.to_string(), &x)));
+    refuses(save(65_535), &["save_npz: more than 65,534 arrays"]);
+    assert_eq!(folder.names().len(), 0);
+    save(65_534).unwrap();
+    assert_eq!(Npz::open(&path).unwrap().names().count(), 65_534);
+}
+
+#[test]
 fn writers_at_the_same_time_leave_one_whole_file() {
     let folder = Folder::new("writers");
     let path = folder.path("state");
