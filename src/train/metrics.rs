@@ -51,7 +51,10 @@ fn fitting(word: &str, outputs: &Tensor, labels: &Tensor) -> Result<(usize, usiz
     let classes = outputs.dim(-1);
     outputs.check()?;
     labels.check()?;
-    if outputs.rank() < 2 || classes == 0 || outputs.numel() / classes != labels.numel() || labels.dim(0) == 0 {
+    let rows = outputs.dims().split_last().map_or(outputs.dims(), |(_, rows)| rows);
+    let alike = rows.len() == 1 || labels.dims().starts_with(rows);
+    if outputs.rank() < 2 || classes == 0 || outputs.numel() / classes != labels.numel() || !alike || labels.dim(0) == 0
+    {
         let fact = format!("scores {} for classes {}", outputs.shape(), labels.shape());
         return Err(Error::new(ErrorKind::Operand, word, fact));
     }
@@ -68,12 +71,13 @@ fn rows(word: &str, outputs: &Tensor, labels: &Tensor, n: usize) -> Result<(Vec<
     Ok((scores.chunks(classes).take(n).map(<[f32]>::to_vec).collect(), known))
 }
 
-/// The class of the greatest score, the first of equals.
-fn best(scores: &[f32]) -> usize {
-    scores.iter().enumerate().fold(0, |best, (k, x)| if *x > scores[best] { k } else { best })
+/// The class of the greatest score, the first of equals; none where one is NaN.
+fn best(scores: &[f32]) -> Option<usize> {
+    let greatest = scores.iter().enumerate().fold(0, |best, (k, x)| if *x > scores[best] { k } else { best });
+    (!scores.iter().any(|x| x.is_nan())).then_some(greatest)
 }
 
-/// The part of samples whose greatest score is that of their class.
+/// The part of samples whose greatest score is that of their class; one with a NaN is wrong.
 #[derive(Clone, Debug, Default)]
 pub struct Accuracy {
     right: u64,
@@ -86,7 +90,7 @@ impl Metric for Accuracy {
     }
     fn update(&mut self, outputs: &Tensor, labels: &Tensor, n: usize) -> Result<()> {
         let (scores, labels) = rows("accuracy", outputs, labels, n)?;
-        self.right += scores.iter().zip(&labels).filter(|(s, class)| best(s) == **class).count() as u64;
+        self.right += scores.iter().zip(&labels).filter(|(s, class)| best(s) == Some(**class)).count() as u64;
         self.seen += labels.len() as u64;
         Ok(())
     }
@@ -98,7 +102,8 @@ impl Metric for Accuracy {
     }
 }
 
-/// The part of samples whose class is among the `k` greatest scores: the first of equals, and NaN before all.
+/// The part of samples whose class is among the `k` greatest scores: the first of equals; one with a
+/// NaN is wrong.
 #[derive(Clone, Debug)]
 pub struct TopK {
     k: usize,
@@ -120,8 +125,8 @@ impl Metric for TopK {
         let (scores, labels) = rows("top-k", outputs, labels, n)?;
         let hit = |scores: &[f32], class: usize| {
             let Some(&own) = scores.get(class) else { return false };
-            let before = |(k, &x): (usize, &f32)| x > own || x.is_nan() || (x == own && k < class);
-            scores.iter().enumerate().filter(|&score| before(score)).count() < self.k && !own.is_nan()
+            let before = |(k, &x): (usize, &f32)| x > own || (x == own && k < class);
+            best(scores).is_some() && scores.iter().enumerate().filter(|&score| before(score)).count() < self.k
         };
         self.hits.right += scores.iter().zip(&labels).filter(|(s, class)| hit(s, **class)).count() as u64;
         self.hits.seen += labels.len() as u64;
@@ -156,16 +161,18 @@ pub struct Confusion {
     classes: usize,
     /// Nothing, where there are too many classes.
     counts: Vec<Vec<u64>>,
+    /// How many samples of each class were taken for none, because a score was NaN.
+    lost: Vec<u64>,
 }
 
 impl Confusion {
     /// For classes from 0 to `classes` - 1, at most 32768.
     pub fn new(classes: usize) -> Confusion {
         let counted = if classes > CLASSES_MAX { 0 } else { classes };
-        Confusion { classes, counts: vec![vec![0; counted]; counted] }
+        Confusion { classes, counts: vec![vec![0; counted]; counted], lost: vec![0; counted] }
     }
 
-    /// How many samples of each class (rows) were taken for each class (columns).
+    /// How many samples of each class (rows) were taken for each class (columns); one with a NaN for none.
     pub fn counts(&self) -> &[Vec<u64>] {
         &self.counts
     }
@@ -174,8 +181,9 @@ impl Confusion {
     pub fn f1(&self, class: usize) -> f64 {
         let Some(row) = self.counts.get(class) else { return 0.0 };
         let right = row.get(class).copied().unwrap_or(0);
+        let lost = self.lost.get(class).copied().unwrap_or(0);
         let (known, taken) =
-            (row.iter().sum::<u64>(), self.counts.iter().filter_map(|row| row.get(class)).sum::<u64>());
+            (row.iter().sum::<u64>() + lost, self.counts.iter().filter_map(|row| row.get(class)).sum::<u64>());
         2.0 * right as f64 / (known + taken).max(1) as f64
     }
 }
@@ -191,9 +199,11 @@ impl Metric for Confusion {
         }
         let (scores, labels) = rows("confusion", outputs, labels, n)?;
         for (scores, class) in scores.iter().zip(labels) {
-            if let Some(count) = self.counts.get_mut(class).and_then(|row| row.get_mut(best(scores))) {
-                *count += 1;
-            }
+            let count = match best(scores) {
+                Some(best) => self.counts.get_mut(class).and_then(|row| row.get_mut(best)),
+                None => self.lost.get_mut(class),
+            };
+            count.into_iter().for_each(|count| *count += 1);
         }
         Ok(())
     }
@@ -277,6 +287,22 @@ impl Metric for Perplexity {
     }
 }
 
+/// How far each output of the first `n` samples is from its label.
+fn gaps(word: &str, outputs: &Tensor, labels: &Tensor, n: usize) -> Result<Vec<f32>> {
+    outputs.check()?;
+    labels.check()?;
+    if outputs.numel() != labels.numel() {
+        let fact = format!("outputs {} for labels {}", outputs.shape(), labels.shape());
+        return Err(Error::new(ErrorKind::Operand, word, fact));
+    }
+    // Small integers would wrap.
+    let [outputs, labels] = [outputs, labels].map(|x| x.cast(DType::F32));
+    let each = outputs.numel() / outputs.dims().first().map_or(1, |&n| n.max(1));
+    let mut gaps = (outputs.reshape(-1) - labels.reshape(-1)).to_vec::<f32>()?;
+    gaps.truncate(n.saturating_mul(each));
+    Ok(gaps)
+}
+
 macro_rules! regression {
     ($(#[$doc:meta])* $name:ident $word:literal, |$d:ident| $each:expr, |$mean:ident| $value:expr) => {
         $(#[$doc])*
@@ -291,11 +317,9 @@ macro_rules! regression {
                 $word.into()
             }
             fn update(&mut self, outputs: &Tensor, labels: &Tensor, n: usize) -> Result<()> {
-                let gap = (outputs.reshape(-1) - labels.reshape(-1)).cast(DType::F32);
-                let each = gap.numel() / outputs.dim(0).max(1);
-                let gaps = gap.to_vec::<f32>()?;
-                self.sum += gaps.iter().take(n * each).map(|&x| { let $d = f64::from(x); $each }).sum::<f64>();
-                self.seen += (n * each) as u64;
+                let gaps = gaps($word, outputs, labels, n)?;
+                self.sum += gaps.iter().map(|&x| { let $d = f64::from(x); $each }).sum::<f64>();
+                self.seen += gaps.len() as u64;
                 Ok(())
             }
             fn value(&self) -> f64 {

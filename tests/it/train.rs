@@ -6,8 +6,8 @@ use wgrad::data::{Array, Batch, Loader, Position, TensorDataset};
 use wgrad::optim::{AdamW, Optimizer, Schedule};
 use wgrad::prelude::*;
 use wgrad::train::{
-    Accuracy, Checkpoint, Confusion, Curves, Metric, Outcome, Perplexity, Record, Report, RootMeanSquareError, TopK,
-    Trainer, verify_record,
+    Accuracy, Checkpoint, Confusion, Curves, MeanAbsoluteError, Metric, Outcome, Perplexity, Record, Report,
+    RootMeanSquareError, TopK, Trainer, verify_record,
 };
 
 use crate::devices::devices;
@@ -432,13 +432,43 @@ fn metrics_see_only_what_counts() {
     let error = Confusion::new(usize::MAX).update(&scores, &classes, 4).unwrap_err().to_string();
     assert_eq!(error, format!("confusion: {} classes, at most 32768", usize::MAX));
     let alike = Tensor::zeros([4, 3], &device);
-    for (scores, part) in [(&alike, 0.25), (&(&alike / &alike), 0.0)] {
-        let mut top = TopK::new(1);
-        top.update(scores, &classes, 4).unwrap();
-        assert_eq!(top.value(), part, "the first of equals, and no NaN");
+    let nan = f32::NAN;
+    let some = Tensor::new([[nan, 1.0, 0.0], [0.0, 1.0, nan], [0.0, 1.0, 2.0], [0.0, 1.0, 2.0]], &device);
+    for (scores, part) in [(&alike, 0.25), (&(&alike / &alike), 0.0), (&some, 0.25)] {
+        for metric in [&mut TopK::new(1) as &mut dyn Metric, &mut Accuracy::default()] {
+            metric.update(scores, &classes, 4).unwrap();
+            assert_eq!(metric.value(), part, "{}: the first of equals, and no NaN", metric.name());
+        }
     }
+    assert_eq!(value(&mut TopK::new(3), 4), 1.0);
+    // One of class 2 is right; one of each other class is lost, and one of class 1 is taken for 2.
+    confusion.reset();
+    confusion.update(&some, &Tensor::new([0, 2, 1, 2], &device), 4).unwrap();
+    assert_eq!(confusion.counts(), [[0, 0, 0], [0, 0, 1], [0, 0, 1]]);
+    assert_eq!(confusion.f1(2), 2.0 / 4.0);
     let error = Perplexity::default().update(&scores, &(&classes + 2), 4).unwrap_err().to_string();
     assert!(error.contains("out of range"), "{error}");
     let error = Accuracy::default().update(&classes, &classes, 1).unwrap_err().to_string();
     assert_eq!(error, "accuracy: scores [4] for classes [4]");
+    let texts = Tensor::zeros([3, 2, 5], &device);
+    for (labels, fits) in [([3, 2].as_slice(), true), (&[3, 2, 1], true), (&[2, 3], false), (&[6], false)] {
+        let labels = Tensor::zeros(labels, &device).cast(DType::I32);
+        assert_eq!(Accuracy::default().update(&texts, &labels, 1).is_ok(), fits, "{}", labels.shape());
+        let flat = texts.reshape([6, 5]);
+        assert!(Accuracy::default().update(&flat, &labels, 1).is_ok(), "{}", labels.shape());
+    }
+}
+
+#[test]
+fn distances_of_small_integers_do_not_wrap() {
+    let device = Device::cpu();
+    let (outputs, labels) = (Tensor::new([[1u8], [5]], &device), Tensor::new([[4u8], [1]], &device));
+    let (mut mean, mut root) = (MeanAbsoluteError::default(), RootMeanSquareError::default());
+    let metrics: [(&mut dyn Metric, f64); 2] = [(&mut mean, 3.5), (&mut root, 12.5f64.sqrt())];
+    for (metric, value) in metrics {
+        metric.update(&outputs, &labels, 2).unwrap();
+        assert!((metric.value() - value).abs() < 1e-6, "{}: {}", metric.name(), metric.value());
+        let error = metric.update(&outputs, &Tensor::new([1u8], &device), 2).unwrap_err().to_string();
+        assert_eq!(error, format!("{}: outputs [2, 1] for labels [1]", metric.name()));
+    }
 }
