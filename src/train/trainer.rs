@@ -216,8 +216,10 @@ impl<R: Rule> Trainer<R> {
     ) -> Result<Report> {
         let clock = Clock::start();
         let (history, part) = self.begin(train)?;
-        let mut files = train.files();
-        files.extend(test.iter().flat_map(|test| test.files()).filter(|file| !train.files().contains(file)));
+        let known = train.files();
+        let mut files = known.clone();
+        let tested = test.map(Loader::files).unwrap_or_default();
+        files.extend(tested.into_iter().filter(|file| !known.contains(file)));
         let (device, seed) = (self.params.device().clone(), self.params.seed());
         let settings: Vec<(&str, String)> = self.settings.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
         let mut record = None;

@@ -1,8 +1,10 @@
 //! Runs: what is saved goes on with the same bits, evaluation changes nothing, records tell.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use wgrad::data::{Array, Batch, Loader, Position, TensorDataset};
+use wgrad::data::{Array, Batch, Dataset, FileHash, Loader, Position, Sample, TensorDataset};
 use wgrad::optim::{AdamW, Optimizer, Schedule};
 use wgrad::prelude::*;
 use wgrad::train::{
@@ -471,4 +473,30 @@ fn distances_of_small_integers_do_not_wrap() {
         let error = metric.update(&outputs, &Tensor::new([1u8], &device), 2).unwrap_err().to_string();
         assert_eq!(error, format!("{}: outputs [2, 1] for labels [1]", metric.name()));
     }
+}
+
+/// Four samples, whose files take long to find.
+struct Slow(Arc<AtomicUsize>);
+
+impl Dataset for Slow {
+    fn len(&self) -> usize {
+        4
+    }
+    fn get(&self, index: usize) -> wgrad::Result<Sample> {
+        Ok(Sample { x: Array::new(&[index as f32, 1.0], [2])?, y: Array::new(&[0], [0usize; 0])? })
+    }
+    fn files(&self) -> Vec<FileHash> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        ["a", "b", "c"].map(|name| FileHash::of(name, name.as_bytes())).into()
+    }
+}
+
+#[test]
+fn a_run_looks_at_its_files_once() {
+    let model = Model::new();
+    let [train, test] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+    let loader = |asked: &Arc<AtomicUsize>| Loader::new(Slow(asked.clone()), 2);
+    let mut trainer = Trainer::new(&model.params, model.adam()).quiet();
+    trainer.fit(&loader(&train), Some(&loader(&test)), |batch, pass| model.forward(batch, pass)).unwrap();
+    assert_eq!([train, test].map(|asked| asked.load(Ordering::Relaxed)), [1, 1]);
 }
