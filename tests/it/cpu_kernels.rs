@@ -328,7 +328,7 @@ fn products_of_patches_mean_what_they_say() {
         let results = [images, reach(0).div_ceil(stride), reach(1).div_ceil(stride)];
         let taps = [channels, window[0], window[1]];
         let [positions, depth] = [results, taps].map(|dims| dims.iter().product::<usize>());
-        let turned = !alone && rng.below(2) == 0;
+        let turned = rng.below(2) == 0;
         let (k, n) = if turned { (positions, depth) } else { (depth, positions) };
         let (at, tap) = if turned { (Lin::var(K, k), Lin::var(J, n)) } else { (Lin::var(J, n), Lin::var(K, k)) };
         let (at, tap) = (unflatten(&results, &at), unflatten(&taps, &tap));

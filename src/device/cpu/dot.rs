@@ -54,9 +54,6 @@ const TURN_WORDS: usize = 1 << 20;
 const TURN_BLOCK: [usize; 2] = [64, 64];
 /// Columns under which several rows of results are stored at once.
 const FLAT_COLUMNS: usize = 128;
-/// Columns of a task over images that are not written out as patches.
-#[cfg(not(target_arch = "wasm32"))]
-const EDGED_COLUMNS: usize = 1 << 14;
 /// Words of left operands that are copied once for all tiles.
 const WHOLE_WORDS: usize = 1 << 18;
 
@@ -179,10 +176,7 @@ impl Product {
         let width = if across_terms && !packed { even(tile[1], wide) } else { tile[1] };
         // Panels of both operands whose lines run along the terms are multiplied best by columns.
         #[cfg(not(target_arch = "wasm32"))]
-        let edged = match (&lhs, &rhs) {
-            (Operand::Plain(_), Operand::Patches(_)) if !packed => Edged::new(kernel, spec),
-            _ => None,
-        };
+        let edged = if packed { None } else { Edged::new(kernel, spec) };
         #[cfg(not(target_arch = "wasm32"))]
         let alone = edged.is_some();
         #[cfg(target_arch = "wasm32")]
@@ -222,11 +216,9 @@ impl Product {
         let run = &run.worth(batch.saturating_mul(m).saturating_mul(n).saturating_mul(k.max(1)) / 4);
         #[cfg(not(target_arch = "wasm32"))]
         if let Some(edged) = &self.edged {
-            let each = (EDGED_COLUMNS / edged.lanes.max(1)).clamp(1, edged.images());
-            let tasks = edged.images().div_ceil(each);
-            return threads::each(run.parallel, batch * tasks, |task| {
-                let (o, image) = (task / tasks, task % tasks * each);
-                self.edged(run, edged, o, [image, edged.images().min(image + each)])
+            return threads::each(run.parallel, batch * edged.tasks(), |task| {
+                let (o, task) = (task / edged.tasks(), task % edged.tasks());
+                edged.multiply(run, o, task, |columns, sums| self.store(run, o, [0, m], columns, sums))
             });
         }
         if batch >= 2 * threads::threads() {
@@ -235,25 +227,6 @@ impl Product {
         } else {
             (0..batch).try_for_each(|o| self.matrix(run, o))
         }
-    }
-
-    /// The columns of `images` of batch `o`.
-    #[cfg(not(target_arch = "wasm32"))]
-    fn edged(&self, run: &Run, edged: &Edged, o: usize, images: [usize; 2]) -> Result<()> {
-        let columns = images.map(|image| image * edged.lanes);
-        let mut weights = vec![0; self.m * self.k];
-        if let Operand::Plain(at) = &self.lhs {
-            let mut frame = Frame::new(0, 0, 0, run.views, run.faults);
-            frame.set_var(O, o);
-            let start = at.offset.piece(&frame, 0).value;
-            for (i, row) in weights.chunks_exact_mut(self.k.max(1)).enumerate() {
-                run.views[at.buffer].load(start + i as i64 * at.strides[0], at.strides[1], row);
-            }
-        }
-        let mut sums = run.pool.take((((self.m - 1) * self.n) + columns[1] - columns[0]) as u64 * 4)?;
-        edged.multiply(run, o, images, &weights, sums.words_mut(), self.n)?;
-        self.store(run, o, [0, self.m], columns, sums.words_mut());
-        Ok(())
     }
 
     /// Stores what the store expressions make of the sums of `rows` and `columns` of batch `o`.
