@@ -279,17 +279,27 @@ thread_local! {
     static LEFT: RefCell<(Vec<Op>, bool)> = const { RefCell::new((Vec::new(), false)) };
 }
 
+/// The outermost of the drops under way.
+struct Outermost<'l>(&'l RefCell<(Vec<Op>, bool)>);
+
+impl Drop for Outermost<'_> {
+    fn drop(&mut self) {
+        self.0.borrow_mut().1 = false;
+    }
+}
+
 /// Drops functions one after another: those that are met meanwhile in the outermost call.
 fn drop_functions(mut functions: Vec<Op>) {
     // Without an answer the thread is at its end.
     let _ = LEFT.try_with(|left| {
         left.borrow_mut().0.append(&mut functions);
         if !std::mem::replace(&mut left.borrow_mut().1, true) {
+            // Also where one of them panics.
+            let _end = Outermost(left);
             let next = || left.borrow_mut().0.pop();
             while let Some(function) = next() {
                 drop(function);
             }
-            left.borrow_mut().1 = false;
         }
     });
 }

@@ -246,8 +246,8 @@ impl Tensor {
         match count(start, end, step, float) {
             Ok(shape) => {
                 let index = Tensor::iota(0, shape, device).cast(dtype);
-                // From the only element no step leads on, however long it is.
-                let step = if shape.numel() > 1 { step } else { Number::Int(0) };
+                // A step that wraps is made once at most, and wraps back.
+                let step = if float { step } else { Number::Int(i64::from(step.as_i64() as i32)) };
                 let (start, step) = (Tensor::scalar(start, dtype, device), Tensor::scalar(step, dtype, device));
                 index * step + start
             }

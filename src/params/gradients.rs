@@ -32,6 +32,9 @@ struct Work {
 impl Tensor {
     /// The gradient of this loss by every trained weight of `params`; builds graph, runs nothing.
     ///
+    /// For a weight that got a new value since the loss was built, by a step or an optimizer that was made
+    /// meanwhile, there is none, but an error: pass the part of the store that the loss is of.
+    ///
     /// ```
     /// # use wgrad::prelude::*;
     /// let params = Params::new(&Device::cpu(), 42);

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::data::{Loader, Position};
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph::source::ALL_KERNELS;
 use crate::io::json::Value;
 use crate::io::{SafeTensors, SafeTensorsWriter};
 use crate::optim::{Optimizer, Rule};
@@ -167,17 +168,22 @@ impl Checkpoint {
         let find = |name: &str| {
             let name = format!("{STATES}{name}");
             let found = file.tensor(&name, params.device());
-            asked.borrow_mut().push(name);
+            if ALL_KERNELS {
+                asked.borrow_mut().push(name);
+            }
             // The first error is the one to tell.
             found.map_err(|error| _ = unread.borrow_mut().get_or_insert(error)).ok()
         };
         let is_state = |name: &str| {
             // Nobody asks for the states of a weight that was frozen since.
-            let is_of = |param: Param| name.strip_suffix(&*param.path()).is_some_and(|rest| rest.ends_with('.'));
+            let path = name.strip_prefix(STATES).and_then(|name| Some(name.split_once('.')?.1));
+            let is_of = |param: Param| path == Some(&param.path());
             let of_frozen = || params.iter().filter(Param::is_frozen).any(is_of);
             name.starts_with(STATES) && (asked.borrow().iter().any(|asked| asked == name) || of_frozen())
         };
-        let known = || params.knows(&mut file.names().filter(|name| !is_state(name)));
+        // A page has no room to ask.
+        let unknown = || params.knows(&mut file.names().filter(|name| !is_state(name)));
+        let known = || if ALL_KERNELS { unknown() } else { Ok(()) };
         let before: Vec<_> = params.iter().map(|param| (param.clone(), param.value())).collect();
         let weights = params.load_from(&file, |path| Some(path.to_string()));
         let outcome = weights.and_then(|()| optimizer.restore_if(steps, find, known));

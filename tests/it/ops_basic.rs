@@ -62,6 +62,7 @@ fn arange() {
     check(&Tensor::arange(7, 1, -3, &cpu()), &[2], |i| 7.0 - 3.0 * i[0] as f64);
     check(&Tensor::arange(3, 3, 1, &cpu()), &[0], |_| 0.0);
     check(&Tensor::arange(3, 9, i64::MAX, &cpu()), &[1], |_| 3.0);
+    check(&Tensor::arange(-2_000_000_000, 2_000_000_000, 3_000_000_000i64, &cpu()), &[2], |i| 3e9 * i[0] as f64 - 2e9);
     check(&Tensor::arange(3, 0, 1, &cpu()), &[0], |_| 0.0);
     check(&Tensor::arange(0, 1.0, 0.25, &cpu()), &[4], |i| 0.25 * i[0] as f64);
     check(&Tensor::arange(i32::MAX - 1, i64::from(i32::MAX) + 1, 1, &cpu()), &[2], |i| 2147483646.0 + i[0] as f64);

@@ -25,6 +25,8 @@ const MAGIC: &[u8] = b"PAR1";
 const TAIL: usize = 8;
 /// Bytes of the columns' paths for one of the footer, at most: each has the names of its structures.
 const PATHS_MAX: usize = 16;
+/// Numbers that even a small file may hold, all columns together.
+const NUMBERS_MIN: usize = 1 << 28;
 
 /// A table in columns.
 ///
@@ -190,7 +192,7 @@ impl Parquet {
     /// Columns as numbers: `f32 [rows, columns]`. A value that is missing or not finite is an error.
     pub fn numbers(&self, columns: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Array> {
         let columns: Vec<_> = columns.into_iter().collect();
-        let most = inflated_max(self.bytes.len()) / size_of::<f32>();
+        let most = (inflated_max(self.bytes.len()) / size_of::<f32>()).max(NUMBERS_MIN);
         if self.rows.saturating_mul(columns.len()) > most {
             let fact = format!("{} rows of {} columns, but at most {most} numbers are read", self.rows, columns.len());
             return Err(fault(OP, &self.name, fact));

@@ -178,17 +178,17 @@ impl Product {
         #[cfg(not(target_arch = "wasm32"))]
         let edged = if packed { None } else { Edged::new(kernel, spec) };
         #[cfg(not(target_arch = "wasm32"))]
-        let alone = edged.is_some();
+        let alone = edged.as_ref().map(Edged::width);
         #[cfg(target_arch = "wasm32")]
-        let alone = false;
+        let alone = None;
         let flat = ALL_KERNELS && !along_terms && n < FLAT_COLUMNS && n <= tile[1];
-        let steps = match flat {
-            true => [n, 1],
-            _ if alone => [n, 1],
-            _ if along_terms => [1, tile[0]],
-            _ => [tile[1], 1],
+        let steps = match alone {
+            Some(width) => [width, 1],
+            None if flat => [n, 1],
+            None if along_terms => [1, tile[0]],
+            None => [tile[1], 1],
         };
-        let out = Out::new(kernel, spec, tile, steps, flat, !alone)?;
+        let out = Out::new(kernel, spec, tile, steps, flat, alone.is_none())?;
         Ok(Product {
             batch,
             m,

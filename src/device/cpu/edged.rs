@@ -168,12 +168,16 @@ impl Edged {
         if self.back { 1 } else { self.images.len().div_ceil(self.images_of_task()) }
     }
 
+    /// How far apart the lines of a task's sums are.
+    pub(super) fn width(&self) -> usize {
+        if self.back { self.extents[1] } else { self.images_of_task() * self.lanes }
+    }
+
     fn images_of_task(&self) -> usize {
         (TASK_COLUMNS / self.lanes.max(1)).clamp(1, self.images.len().max(1))
     }
 
-    /// The sums of a task of group `o`, lines of `columns` after one another as far apart as there are columns
-    /// in all, for `store`.
+    /// The sums of a task of group `o`, lines of columns [`Edged::width`] apart, for `store`.
     pub(super) fn multiply(
         &self,
         run: &Run,
@@ -204,8 +208,8 @@ impl Edged {
                 (images.clone(), [images.start * self.lanes, images.end * self.lanes])
             }
         };
-        let width = columns[1] - columns[0];
-        let mut sums = run.pool.take(((m - 1) * n + width) as u64 * 4)?;
+        let width = self.width();
+        let mut sums = run.pool.take((m * width) as u64 * 4)?;
         sums.words_mut().fill(0);
         let mut copy = run.pool.take((self.size[0] * self.size[1]) as u64 * 4 + BLOCK as u64 * 4)?;
         copy.words_mut().fill(0);
@@ -215,7 +219,7 @@ impl Edged {
         for (image, at) in images.clone().zip(images.clone().map(|image| (image - images.start) * self.lanes)) {
             self.copy(view, self.images[image] + group, copy.words_mut());
             for (i, left) in left.words().chunks_exact(k).enumerate() {
-                let sums = &mut sums.words_mut()[i * n..];
+                let sums = &mut sums.words_mut()[i * width..];
                 if self.back {
                     let mut rest = &left[image * self.lanes..];
                     for &[to, len] in &self.runs {

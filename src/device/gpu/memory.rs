@@ -311,8 +311,13 @@ impl Drop for GpuBuffer {
         }
         let mut state = lock(&self.gpu.pool.0);
         state.used.live_bytes -= self.class;
+        if *self.pinned.get_mut() {
+            return;
+        }
         // What was made before memory was known to be short may be no buffer at all.
-        if !*self.pinned.get_mut() && self.id > self.gpu.health.spoilt() {
+        if self.id <= self.gpu.health.spoilt() {
+            self.raw.destroy();
+        } else {
             state.used.pooled_bytes += self.class;
             let place = state.place(self.class, self.id);
             state.free.insert(place, (self.class, self.id, self.raw.clone()));
