@@ -168,6 +168,24 @@ fn erf(x: f32) -> f32 {
     if square < 1.0 { near } else { far }
 }
 
+/// Sine and cosine of a part of a turn, by their series: pages need no others in `f64`.
+pub(crate) fn sin_cos(turns: f64) -> [f64; 2] {
+    let quarters = (4.0 * turns).round();
+    let x = (turns - quarters / 4.0) * std::f64::consts::TAU;
+    let series = |first: f64| {
+        let step =
+            |sum: f64, k: u32| 1.0 - x * x / ((2.0 * f64::from(k) + first) * (2.0 * f64::from(k) - 1.0 + first)) * sum;
+        (1..=8).rev().fold(1.0, step)
+    };
+    let (sin, cos) = (x * series(1.0), series(0.0));
+    match quarters as u32 % 4 {
+        0 => [sin, cos],
+        1 => [cos, -sin],
+        2 => [-sin, -cos],
+        _ => [-cos, sin],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Real;
@@ -183,6 +201,17 @@ mod tests {
             (f64::from(f(x)) - want).abs() / (want.abs().max(floor) * f64::from(f32::EPSILON))
         };
         (0..=n).map(at).map(error).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn parts_of_turns_have_their_sines() {
+        for k in 0..=1000 {
+            let turns = f64::from(k) / 1000.0;
+            let angle = turns * std::f64::consts::TAU;
+            for (got, want) in sin_cos(turns).into_iter().zip([angle.sin(), angle.cos()]) {
+                assert!((got - want).abs() < 1e-15, "{turns} turns: {got}, not {want}");
+            }
+        }
     }
 
     #[test]

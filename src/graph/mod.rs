@@ -13,7 +13,7 @@ pub mod below;
 pub mod build;
 pub mod device;
 mod examine;
-mod float;
+pub(crate) mod float;
 pub mod mix;
 pub mod op;
 pub mod operators;

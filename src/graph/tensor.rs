@@ -330,7 +330,7 @@ impl Drop for Node {
                 }
             }
         }
-        if !functions.is_empty() {
+        if ALL_KERNELS && !functions.is_empty() {
             drop_functions(functions);
         }
     }

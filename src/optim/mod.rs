@@ -286,7 +286,7 @@ impl<R: Rule> Optimizer<R> {
         self.regrouped = false;
         let members = || self.units.iter().flat_map(Unit::members);
         if self.params.count_trained() > members().count()
-            && let Some((param, _)) = self.params.trained().iter().find(|(param, _)| !members().any(|p| p == param))
+            && let Some(param) = self.params.trained().iter().find(|param| !members().any(|known| known == *param))
         {
             return wrong(format!("{} is trained since the optimizer began; make a new one", param.path()));
         }

@@ -1,6 +1,6 @@
 //! [`Schedule`]: how the learning rate changes from step to step, as values that compose.
 
-use std::f64::consts::PI;
+use crate::graph::float::sin_cos;
 
 /// A factor on the learning rate for every step, which are counted from 0.
 ///
@@ -89,7 +89,7 @@ impl Schedule {
     /// The factor of step `step`, from 0.
     pub fn at(&self, step: u64) -> f64 {
         let part = |steps: u64| if steps == 0 { 1.0 } else { (step as f64 / steps as f64).min(1.0) };
-        let wave = |from: f64, to: f64, t: f64| to + (from - to) * (1.0 + libm::cos(PI * t)) / 2.0;
+        let wave = |from: f64, to: f64, t: f64| to + (from - to) * (1.0 + sin_cos(t / 2.0)[1]) / 2.0;
         match &self.0 {
             Kind::Constant(factor) => *factor,
             Kind::Step { every, gamma } => libm::pow(*gamma, (step / every) as f64),

@@ -54,20 +54,21 @@ impl Tensor {
     #[track_caller]
     pub(crate) fn backward_scaled(&self, params: &Params, scale: &Tensor) -> Gradients {
         let trained = params.trained();
-        let leaves: Vec<&Tensor> = trained.iter().map(|(_, leaf)| leaf).collect();
+        let leaves: Vec<Tensor> = trained.iter().map(Param::leaf).collect();
+        let leaves: Vec<&Tensor> = leaves.iter().collect();
         let gradients = match self.numel() {
             1 => self.vjp(&scale.cast(self.dtype()).reshape(self.dims()), &leaves),
             _ => self.grad(&leaves),
         };
         let mut found = Vec::with_capacity(gradients.len());
-        for ((param, leaf), mut gradient) in trained.iter().zip(gradients) {
+        for ((param, leaf), mut gradient) in trained.into_iter().zip(leaves).zip(gradients) {
             // The loss is of a value that nobody has any more: not a gradient of zeros.
             if self.0.id < leaf.0.id && param.is_older_than(self) && gradient.is_valid() {
                 let fact = format!("{} got a new value after the loss was built", param.path());
                 let error = Error::new(ErrorKind::Gradient, "backward", fact).at(Location::caller());
                 gradient = Tensor::from_error(error, self.device());
             }
-            found.push((param.clone(), gradient));
+            found.push((param, gradient));
         }
         Gradients { params: params.clone(), loss: self.clone(), found }
     }

@@ -4,6 +4,7 @@
 //! the `libm` crate, not from the system. Knows no store.
 
 use crate::graph::device::Device;
+use crate::graph::float::sin_cos;
 use crate::graph::tensor::Tensor;
 use crate::graph::wide::wide;
 use crate::ops::threefry::threefry2x32;
@@ -189,38 +190,9 @@ impl Draw {
     }
 }
 
-/// Sine and cosine of a part of a turn, by their series: pages need no others in `f64`.
-fn sin_cos(turns: f64) -> [f64; 2] {
-    let quarters = (4.0 * turns).round();
-    let x = (turns - quarters / 4.0) * std::f64::consts::TAU;
-    let series = |first: f64| {
-        let step =
-            |sum: f64, k: u32| 1.0 - x * x / ((2.0 * f64::from(k) + first) * (2.0 * f64::from(k) - 1.0 + first)) * sum;
-        (1..=8).rev().fold(1.0, step)
-    };
-    let (sin, cos) = (x * series(1.0), series(0.0));
-    match quarters as u32 % 4 {
-        0 => [sin, cos],
-        1 => [cos, -sin],
-        2 => [-sin, -cos],
-        _ => [-cos, sin],
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parts_of_turns_have_their_sines() {
-        for k in 0..=1000 {
-            let turns = f64::from(k) / 1000.0;
-            let angle = turns * std::f64::consts::TAU;
-            for (got, want) in sin_cos(turns).into_iter().zip([angle.sin(), angle.cos()]) {
-                assert!((got - want).abs() < 1e-15, "{turns} turns: {got}, not {want}");
-            }
-        }
-    }
 
     #[test]
     fn rows_are_at_right_angles() {

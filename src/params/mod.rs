@@ -194,26 +194,22 @@ impl Params {
 
     /// The cells below here, in the order they were made.
     pub fn iter(&self) -> impl Iterator<Item = Param> + use<> {
-        let below = self.below(|index, _| Some(index));
+        let state = self.store.lock();
+        let below: Vec<usize> = (0..state.entries.len()).filter(|&k| self.covers(&state.entries[k].path)).collect();
+        drop(state);
         let store = self.store.clone();
         below.into_iter().map(move |index| Param { store: store.clone(), index })
     }
 
-    /// The weights below here that an optimizer moves, with the tensors that gradients are taken by.
-    pub(crate) fn trained(&self) -> Vec<(Param, Tensor)> {
-        let param = |index| Param { store: self.store.clone(), index };
-        self.below(|index, entry| entry.is_trained().then(|| (param(index), entry.value.clone())))
+    /// The weights below here that an optimizer moves.
+    pub(crate) fn trained(&self) -> Vec<Param> {
+        self.iter().filter(Param::is_trained).collect()
     }
 
     /// How many there are.
     pub(crate) fn count_trained(&self) -> usize {
-        self.below(|_, entry| entry.is_trained().then_some(())).len()
-    }
-
-    fn below<T>(&self, f: impl Fn(usize, &Entry) -> Option<T>) -> Vec<T> {
         let state = self.store.lock();
-        let below = state.entries.iter().enumerate().filter(|(_, entry)| self.covers(&entry.path));
-        below.filter_map(|(index, entry)| f(index, entry)).collect()
+        state.entries.iter().filter(|entry| entry.is_trained() && self.covers(&entry.path)).count()
     }
 
     fn covers(&self, path: &str) -> bool {
