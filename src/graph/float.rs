@@ -188,7 +188,7 @@ pub(crate) fn sin_cos(turns: f64) -> [f64; 2] {
 
 #[cfg(test)]
 mod tests {
-    use super::Real;
+    use super::{Real, sin_cos};
 
     /// The greatest error over `range`, in units of the last place (of 1, where the result is small
     /// and `floor` says so).
