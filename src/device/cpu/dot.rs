@@ -12,7 +12,9 @@ use crate::device::cpu::check::is_apart;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::device::cpu::edged::Edged;
 use crate::device::cpu::index::{Index, only, range};
-use crate::device::cpu::lanes::{Frame, Place};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::device::cpu::lanes::Frame;
+use crate::device::cpu::lanes::Place;
 use crate::device::cpu::loops::flattened;
 use crate::device::cpu::memory::{Binding, View};
 use crate::device::cpu::panel::Panel;
