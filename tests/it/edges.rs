@@ -87,3 +87,20 @@ fn attention_of_large_halves_is_finite() {
     let y = q.scaled_dot_product_attention(&q, &v, AttentionOptions::default()).cast(DType::F32);
     assert_eq!(y.to_vec::<f32>().unwrap(), [2.0, 3.0, 2.0, 3.0]);
 }
+
+/// An infinity at a corner is in some sums of a depthwise weight's gradient, and not beside the others.
+#[test]
+fn depthwise_gradients_keep_infinities_where_they_are() {
+    for device in devices() {
+        let mut x = vec![1f32; 2 * 3 * 25];
+        x[0] = f32::INFINITY;
+        let x = Tensor::from_vec(x, [2, 3, 5, 5], &device);
+        let w = Tensor::ones([3, 1, 3, 3], &device).tracked();
+        let y = x.conv2d(&w, None, ConvOptions::default().padding(1).groups(3));
+        let found = y.sum(..).grad(&[&w])[0].to_vec::<f32>().unwrap();
+        // The corner is under the middle of a patch, and under taps before it.
+        let infinite = |k: usize| [0, 1, 3, 4].contains(&k);
+        assert!((0..27).all(|k| found[k].is_infinite() == infinite(k)), "{device}: {found:?}");
+        assert!((0..27).all(|k| infinite(k) || [32.0, 40.0, 50.0].contains(&found[k])), "{device}: {found:?}");
+    }
+}

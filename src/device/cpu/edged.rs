@@ -70,7 +70,7 @@ impl Edged {
         let reads = |buffer: usize| kernel.buffers.get(buffer).is_some_and(|buffer| buffer.access == Access::Read);
         let fits = spec.m <= ROWS_MAX && (2..=TAPS_MAX).contains(&taps.1) && places.1 <= PLACES_MAX;
         let sides = conditions(kernel, mask)?;
-        let alike = apart(index) && !sides.iter().any(|(lin, _)| grouped(lin));
+        let alike = apart(index) && !sides.iter().any(|(lin, _)| grouped(lin)) && !is_chosen(lies);
         if !fits || !alike || !(1..=2).contains(&sides.len()) || !reads(left) || !reads(buffer) {
             return None;
         }
@@ -227,7 +227,9 @@ impl Edged {
                         (now, rest) = rest.split_at(len);
                         line.words_mut()[to - begin..][..len].copy_from_slice(now);
                     }
+                    let before = sums[..n].to_vec();
                     add_products(copy.words(), begin, &self.taps, line.words(), &mut sums[..n]);
+                    self.mend(copy.words(), line.words(), &before, sums);
                 } else {
                     add_taps(copy.words(), begin, &self.taps, left, line.words_mut());
                     let mut rest = &mut sums[at..];
@@ -241,6 +243,22 @@ impl Edged {
         }
         store(columns, sums.words_mut());
         Ok(())
+    }
+
+    /// Adds up anew, over its places alone, what is not finite: what lies between rows counts 0 times, which is
+    /// nothing for finite elements only.
+    fn mend(&self, copy: &[u32], line: &[u32], before: &[u32], sums: &mut [u32]) {
+        let begin = self.runs.first().map_or(0, |run| run[0]);
+        for ((&tap, sum), &before) in self.taps.iter().zip(sums).zip(before) {
+            if f32::from_bits(*sum).is_finite() {
+                continue;
+            }
+            let products = |&[at, len]: &[usize; 2]| {
+                let both = line[at - begin..][..len].iter().zip(&copy[tap + at..][..len]);
+                both.map(|(&a, &b)| f32::from_bits(a) * f32::from_bits(b)).sum::<f32>()
+            };
+            *sum = (f32::from_bits(before) + self.runs.iter().map(products).sum::<f32>()).to_bits();
+        }
     }
 
     /// Copies the image whose row 0 and column 0 lie at `base`; what is around it stays.
@@ -311,6 +329,13 @@ fn apart(lin: &Lin) -> bool {
 /// Whether the group has a part in `lin`.
 fn grouped(lin: &Lin) -> bool {
     lin.terms.iter().any(|(atom, _)| mentions(atom))
+}
+
+/// Whether a value takes part in `lin`.
+fn is_chosen(lin: &Lin) -> bool {
+    let mut found = false;
+    lin.visit(&mut |atom| found |= matches!(atom, Atom::Value(..)));
+    found
 }
 
 fn mentions(atom: &Atom) -> bool {
