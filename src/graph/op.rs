@@ -74,7 +74,7 @@ pub enum Op {
     Scan(Reduction, usize),
 
     // ---- products
-    /// `[b, m, k] · [b, k, n] -> [b, m, n]`.
+    /// `[m, k] · [k, n] -> [m, n]`, or for each of a batch `[b, m, k] · [b, k, n] -> [b, m, n]`.
     Dot,
     /// `[n, c, spatial…] * [o, c / groups, kernel…] -> [n, o, spatial…]`, a cross-correlation.
     Conv(Arc<ConvSpec>),
