@@ -3,6 +3,8 @@
 //! The only layer that touches wgpu, threads, clocks and wasm. [`realize`](mod@realize) finds or
 //! makes the program of a graph; [`cpu`] and `gpu` run it.
 
+#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+mod alone;
 mod cache;
 pub mod clock;
 pub mod cpu;

@@ -3,20 +3,31 @@
 //!
 //! One that fails is not used: invocations then share nothing of a product's operands, or leave the matrix
 //! units alone, and attention is its formula; where no product works, that is an error.
-//! Natively that is when the first plan runs it, and a device with a folder remembers that it passed;
-//! in a browser, which cannot hold up a realise, all are tried before a device is handed out.
+//! Natively that is when the first plan runs it, and a device with a folder remembers that it passed:
+//! a product of some size is tried by the plan's own kernel, for a driver may take long to compile
+//! another one, and compared with what the CPU makes of that; a template, or a product that the CPU
+//! would take long for, by trials of a shape of their own. In a browser, which cannot hold up a
+//! realise, all trials are made before a device is handed out.
 
 use std::fmt::Write;
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::Arc;
 
 use crate::compile::compile;
 use crate::compile::graph::Graph;
 #[cfg(not(target_arch = "wasm32"))]
-use crate::compile::kernel::Kind;
+use crate::compile::kernel::{Dot, Kind};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::compile::plan::Step;
 use crate::compile::plan::{Limits, Plan};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::compile::tiles::Operand;
 use crate::compile::tiles::{Tile, Tiles};
 use crate::compile::wgsl;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::compile::wgsl::cooperative::{self, Cooperative};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::device::alone;
 use crate::device::gpu::Gpu;
 use crate::device::realize;
 #[cfg(not(target_arch = "wasm32"))]
@@ -44,6 +55,9 @@ pub enum Subject {
     /// The template of this name, which has a definition.
     #[cfg(not(target_arch = "wasm32"))]
     Template(&'static str),
+    /// Products of a tile, or narrow ones, that read their operands so, and which sizes are even there.
+    #[cfg(not(target_arch = "wasm32"))]
+    Alike(Option<Tile>, [Operand; 2], [bool; 3]),
 }
 
 /// Batch, rows, columns and depth of the products that `subjects` are tried with: narrow ones, and such
@@ -107,12 +121,16 @@ pub fn test_now(device: &Device, plan: &Plan, limits: &Limits) -> Result<()> {
             Kind::Dot(d) if cooperative::cut(&step.kernel, d, limits).is_some() => {
                 once(device, Subject::Units, || try_units(device, gpu))?
             }
-            Kind::Dot(d) => match wgsl::tile(&step.kernel, d, limits) {
-                None => need(Subject::Narrow),
-                Some(tile) if limits.tiles.ladder().contains(&tile) => need(Subject::Tile(tile)),
-                // A search compared it with one of these.
-                Some(_) => {}
-            },
+            Kind::Dot(d) => {
+                let tile = wgsl::tile(&step.kernel, d, limits);
+                // A search compared any other tile with one of these.
+                if tile.is_none_or(|tile| limits.tiles.ladder().contains(&tile)) {
+                    let subject = tile.map_or(Subject::Narrow, Subject::Tile);
+                    if !Gpu::is_tried(device, subject) && !serves(device, gpu, (plan, step, d), tile, limits)? {
+                        need(subject);
+                    }
+                }
+            }
             Kind::Custom(spec) => {
                 if let CustomShader::Template(Templated { template, .. }) = &spec.shader {
                     once(device, Subject::Template(template.name), || {
@@ -125,6 +143,32 @@ pub fn test_now(device: &Device, plan: &Plan, limits: &Limits) -> Result<()> {
     }
     // Where they do not, the caller finds other limits, and comes back with another plan.
     pollster::block_on(products_serve(device, gpu, products)).map(drop)
+}
+
+/// Whether the product `d`, which is a step of a plan, serves: one like it did, or it does by itself.
+/// If not, that says nothing yet: the CPU may be too slow to ask, or what is around it may round.
+#[cfg(not(target_arch = "wasm32"))]
+fn serves(
+    device: &Device,
+    gpu: &Arc<Gpu>,
+    (plan, step, d): (&Plan, &Step, &Dot),
+    tile: Option<Tile>,
+    limits: &Limits,
+) -> Result<bool> {
+    let even = match tile {
+        Some(tile) => [d.m % tile.rows() == 0, d.n % tile.columns() == 0, d.k.is_multiple_of(8)],
+        None => [d.m == 1, d.n == 1, d.k.is_multiple_of(8)],
+    };
+    let subject = Subject::Alike(tile, wgsl::product_of(&step.kernel, d).operands, even);
+    if Gpu::is_tried(device, subject) {
+        return Ok(true);
+    }
+    match alone::serves(gpu, plan, step, limits) {
+        Ok(true) => Gpu::set_tried(device, subject),
+        Err(error) if error.kind() == ErrorKind::Lost => return Err(error),
+        Ok(false) | Err(_) => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// Does what tries `subject`, unless that was done.

@@ -92,7 +92,7 @@ pub fn tune(device: &Device, work: impl FnOnce() -> Result<()>) -> Result<Tuning
         if gpu.is_alone() {
             return Ok(Tuning::nothing(format!("{device} failed the tests of products that share memory")));
         }
-        let mut tuning = crate::device::search::search(device, gpu, &plans)?;
+        let mut tuning = crate::device::search::search(gpu, &plans)?;
         tuning.rows.sort_by(|a, b| b.default_seconds.total_cmp(&a.default_seconds));
         if !tuning.rows.is_empty() {
             tuning.kept = gpu.choose(tuning.rows.iter().map(|row| (row.product, row.best)).collect());

@@ -58,14 +58,18 @@ fn gpu_slices_have_the_bits_of_the_whole() {
         let device = own_gpu()?;
         let gpu = Gpu::of(&device).unwrap();
         let pace = gpu.pace();
+        // The self-tests of the products have submissions of their own.
+        wgrad::realize(results(&device).iter().map(|(_, x)| x)).unwrap();
+        // Its programs are forgotten by that.
+        [Some(u64::MAX), None].into_iter().for_each(|limit| device.set_memory_limit(limit));
         gpu.set_pace(Pace { flops: pace.flops / slower, bytes: pace.bytes / slower, ..pace });
-        let results = results(&device);
+        let (before, results) = (gpu.counts(), results(&device));
         wgrad::realize(results.iter().map(|(_, x)| x)).unwrap();
-        Some((gpu.counts(), results))
+        let counts: [u64; 3] = std::array::from_fn(|k| gpu.counts()[k] - before[k]);
+        Some((counts, results))
     };
     let Some(whole) = run(1.0) else { return println!("not run: there is no adapter") };
-    // The self-test of the products has submissions of its own.
-    assert!(whole.0[1] <= 4, "{:?}", whole.0);
+    assert!(whole.0[1] <= 1, "{:?}", whole.0);
     // As if it took seconds, and as if it took hours.
     for slower in [1e5, 1e8] {
         let Some(cut) = run(slower) else { return };
