@@ -105,3 +105,23 @@ fn depthwise_gradients_keep_infinities_where_they_are() {
         assert!((0..27).all(|k| infinite(k) || [32.0, 40.0, 50.0].contains(&found[k])), "{device}: {found:?}");
     }
 }
+
+/// Each sample of an image that is there once, and each window of a signal, adds its part to a weight's gradient.
+#[test]
+fn gradients_of_depthwise_weights_count_images_that_share_memory() {
+    for device in devices() {
+        let image = Tensor::from_vec((0..16).map(|k| (k * 7 % 5) as f32).collect::<Vec<_>>(), [1, 1, 16], &device);
+        let dy: Vec<f32> = (0..6 * 16).map(|k| (k * 5 % 7) as f32 - 3.0).collect();
+        let kept = |x: &Tensor| Tensor::from_vec(x.to_vec::<f32>().unwrap(), x.shape(), &device);
+        for x in [image.expand([2, 1, 16]), image.reshape([16]).unfold(0, 6, 2).unsqueeze(1), image.expand([3, 1, 16])]
+        {
+            let dw = |x: &Tensor| {
+                let w = Tensor::ones([1, 1, 3], &device).tracked();
+                let y = x.conv1d(&w, None, ConvOptions::default().padding(1));
+                let dy = Tensor::from_vec(dy[..y.numel()].to_vec(), y.shape(), &device);
+                y.vjp(&dy, &[&w])[0].to_vec::<f32>().unwrap()
+            };
+            assert_eq!(dw(&x), dw(&kept(&x)), "{device}: {}", x.shape());
+        }
+    }
+}

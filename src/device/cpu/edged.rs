@@ -131,18 +131,23 @@ impl Edged {
         let end = [0, 1].map(|axis| bounds[axis].min(start[axis] + size[axis]));
         let begins = (0..taps.1).map(|k| ((ys[k] - ys[0] - row[0]) * size[1] + xs[k] - xs[0] - column[0]) as usize);
 
-        // Runs of one image count from the same place; all images have the same ones.
+        // Runs of one image count from the same place, and each goes on after the one before it, or it is another
+        // reading of that image; all images have the same ones.
         let base = |run: &([i64; 2], i64, usize)| run.1 - run.0[0] * stride - run.0[1];
         let run =
             |run: &([i64; 2], i64, usize)| [((run.0[0] - rows[0]) * size[1] + run.0[1] - columns[0]) as usize, run.2];
-        let images: Vec<_> = runs.chunk_by(|a, b| base(a) == base(b)).collect();
+        let one_image = |a: &_, b: &_| {
+            let ([at, len], [next, _]) = (run(a), run(b));
+            base(a) == base(b) && at + len <= next
+        };
+        let images: Vec<_> = runs.chunk_by(one_image).collect();
         let first: Vec<[usize; 2]> = images.first()?.iter().map(run).collect();
         let lanes: usize = first.iter().map(|[_, len]| len).sum();
         // What lies between rows is added up, too.
         let span = first.last().map_or(0, |[at, len]| at + len) - first.first()?[0];
         let alike = images.iter().all(|image| image.iter().map(run).eq(first.iter().copied()));
         let worth = span <= 2 * lanes && span.next_multiple_of(BLOCK) <= 4 * lanes;
-        if !alike || !first.is_sorted() || !worth {
+        if !alike || !worth {
             return None;
         }
         Some(Edged {
