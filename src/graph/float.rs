@@ -18,6 +18,8 @@ pub(super) trait Real {
     fn tan(self) -> Self;
     fn pow(self, z: Self) -> Self;
     fn floor_rem(self, z: Self) -> Self;
+    /// The quotient that goes with it; only that by 0 is the division's.
+    fn floor_div(self, z: Self) -> Self;
     fn greater(self, z: Self) -> Self;
     fn lesser(self, z: Self) -> Self;
 }
@@ -40,6 +42,14 @@ macro_rules! real {
             fn floor_rem(self, z: $t) -> $t {
                 let r = self % z;
                 if r != 0.0 && (r < 0.0) != (z < 0.0) { r + z } else { r }
+            }
+            #[inline(always)]
+            fn floor_div(self, z: $t) -> $t {
+                let (r, q) = (self % z, ((self - self % z) / z).round());
+                match z == 0.0 {
+                    true => self / z,
+                    false => if r != 0.0 && (r < 0.0) != (z < 0.0) { q - 1.0 } else { q },
+                }
             }
             #[inline(always)]
             fn greater(self, z: $t) -> $t {

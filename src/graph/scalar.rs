@@ -504,8 +504,8 @@ scalar_table! { $
     }
     /// The greatest integer that is at most `x / z`; an integer divided by 0 gives 0.
     FloorDiv floor_divide(x, z): Number {
-        wgsl: "floor($0 / $1)", wgsl_int: "floor_div_$t($0, $1)", needs: ["integer"],
-        float: (x / z).floor(), int: x.floor_div(z),
+        wgsl: "floor_div($0, $1)", wgsl_int: "floor_div_$t($0, $1)", needs: ["integer", "rem"],
+        float: x.floor_div(z), int: x.floor_div(z),
         grad: [],
         example: [-3.5, 2.0] => -2.0,
         test: 0.2..3.0, 0.0,
@@ -514,7 +514,7 @@ scalar_table! { $
     Rem rem(x, z): Number {
         wgsl: "floor_rem($0, $1)", wgsl_int: "floor_rem_$t($0, $1)", needs: ["integer", "rem"],
         float: x.floor_rem(z), int: x.floor_rem(z),
-        grad: |x, z, y, dy| [dy.clone(), -dy * (x / z).floor()],
+        grad: |x, z, y, dy| [dy.clone(), -dy * x.floor_divide(z)],
         example: [-3.5, 2.0] => 0.5,
         test: 0.2..3.0, 1e-5,
     }

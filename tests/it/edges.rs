@@ -125,3 +125,40 @@ fn gradients_of_depthwise_weights_count_images_that_share_memory() {
         }
     }
 }
+
+/// A quotient that is rounded is not the greatest integer below it, and a remainder by that is none.
+#[test]
+fn quotients_and_remainders_of_floats_go_together() {
+    let inf = f32::INFINITY;
+    #[rustfmt::skip]
+    let rows = [
+        [1.0, 0.1, 9.0, 0.099_999_99], [41.0, 41.0, 1.0, 0.0], [-41.0, 41.0, -1.0, 0.0], [165.0, 15.0, 11.0, 0.0],
+        [1e9, 3.0, 333_333_333.0, 1.0], [-7.5, 2.0, -4.0, 0.5], [7.5, -2.0, -4.0, -0.5], [1.0, -inf, -1.0, -inf],
+        [-1.0, inf, -1.0, inf], [5.0, inf, 0.0, 5.0], [5.0, 0.0, inf, f32::NAN], [inf, 2.0, f32::NAN, f32::NAN],
+        [0.0, 3.0, 0.0, 0.0],
+    ];
+    for device in devices() {
+        let [x, z] = [0, 1].map(|k| Tensor::new(rows.map(|row| row[k]), &device));
+        let found = [x.floor_divide(&z), x.rem(&z)].map(|y| y.to_vec::<f32>().unwrap());
+        for (k, row) in rows.iter().enumerate() {
+            for (found, want) in [(found[0][k], row[2]), (found[1][k], row[3])] {
+                assert!(found == want || found.is_nan() && want.is_nan(), "{device}: {row:?}, not {found}");
+            }
+        }
+    }
+}
+
+/// Positions and times are large angles.
+#[test]
+fn sines_of_large_angles_keep_their_digits() {
+    let angles: Vec<f32> = (0..4000).map(|k| ((k as f32) - 2000.0) * 333.77).collect();
+    for device in devices() {
+        let x = Tensor::new(angles.clone(), &device);
+        let found = [x.sin(), x.cos()].map(|y| y.to_vec::<f32>().unwrap());
+        for (k, &x) in angles.iter().enumerate() {
+            let (sin, cos) = f64::from(x).sin_cos();
+            let off = (f64::from(found[0][k]) - sin).abs().max((f64::from(found[1][k]) - cos).abs());
+            assert!(off < 5e-7, "{device}: {x} is off by {off}");
+        }
+    }
+}
