@@ -163,7 +163,7 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let down = (QUERIES + 63u) / 64u;
-    let tile = first_group() + group.x + group.y * 65535u;
+    let tile = first_group() + group.x + group.y * 32768u;
     if (tile >= OUTER * down * PIECES) { return; }
     let c = tile % PIECES * 32u;
     let o = tile / PIECES / down;

@@ -101,7 +101,7 @@ fn keep_column(l: u32, word: u32) {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let across = (N + COLUMNS - 1u) / COLUMNS;
     let down = (M + ROWS - 1u) / ROWS;
-    let tile = first_group() + group.x + group.y * 65535u;
+    let tile = first_group() + group.x + group.y * 32768u;
     if (tile >= across * down * BATCH) {
         return;
     }

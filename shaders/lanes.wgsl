@@ -42,7 +42,7 @@ fn gathered(each: vec4<elem>) -> vec4<elem> {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let across = (N + WIDTH * 4u - 1u) / (WIDTH * 4u);
     let down = (M + 15u) / 16u;
-    let tile = first_group() + group.x + group.y * 65535u;
+    let tile = first_group() + group.x + group.y * 32768u;
     if (tile >= across * down * BATCH) {
         return;
     }

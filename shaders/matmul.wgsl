@@ -34,7 +34,7 @@ fn store_columns(j: u32, sums: vec4<f32>) {}
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let across = (N + WIDTH * 8u - 1u) / (WIDTH * 8u);
     let down = (M + HEIGHT * 8u - 1u) / (HEIGHT * 8u);
-    let tile = first_group() + group.x + group.y * 65535u;
+    let tile = first_group() + group.x + group.y * 32768u;
     if (tile >= across * down * BATCH) {
         return;
     }

@@ -20,7 +20,7 @@ fn store(o: u32, i: u32, j: u32, value: f32) { y[i * 8u + j] = value; }
 
 @compute @workgroup_size(WIDTH, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let at = (first_group() + group.x + group.y * 65535u) * WIDTH + local;
+    let at = (first_group() + group.x + group.y * 32768u) * WIDTH + local;
     if (at >= BATCH * M * N) {
         return;
     }

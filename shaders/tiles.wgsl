@@ -88,7 +88,7 @@ fn keep_columns(l: u32, value: vec4<elem>) {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let across = (N + COLUMNS * 4u - 1u) / (COLUMNS * 4u);
     let down = (M + ROWS * 4u - 1u) / (ROWS * 4u);
-    let tile = first_group() + group.x + group.y * 65535u;
+    let tile = first_group() + group.x + group.y * 32768u;
     if (tile >= across * down * BATCH) {
         return;
     }

@@ -162,7 +162,9 @@ fn cost(kernel: &Kernel) -> (u64, u64) {
             CustomShader::Template(templated) => ([1; 3], templated.flops),
             CustomShader::Own { .. } => ([0; 3], 0),
         },
-        Kind::Sort(_) => ([0; 3], 0),
+        // A first pass compares with all of a block; a merge looks up, in turns that wait for memory.
+        Kind::Sort(s) if s.runs.is_none() => ([s.lines, s.n, 1], 2 * s.block.min(s.n) as u64),
+        Kind::Sort(s) => ([s.lines, s.n, 1], 8 * u64::from(s.merge.max(1).ilog2())),
     };
     // Two tensors of 2^32 elements have more products than 64 bits count.
     let flops = elements.iter().fold(each, |n, &m| n.saturating_mul(m as u64));

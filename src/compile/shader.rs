@@ -11,12 +11,13 @@
 //!
 //! Knows no device and no wgpu.
 
-/// Workgroups along x of a linear grid; the rest goes along y.
-pub const GROUPS_X_MAX: u32 = 65_535;
+/// Workgroups along x of a linear grid; the rest goes along y. A power of two, as large grids are, whose rows
+/// are whole then: 65,536 groups in rows of 65,535 would be 131,070.
+pub const GROUPS_X_MAX: u32 = 32_768;
 
 /// A kernel as WGSL.
 ///
-/// A shader of a linear grid counts its workgroup as `meta.first + wid.x + wid.y * 65535` and does
+/// A shader of a linear grid counts its workgroup as `meta.first + wid.x + wid.y * 32768` and does
 /// nothing past its last one, because the grid is filled up to whole rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shader {

@@ -73,6 +73,8 @@ fn run(device: &Device, roots: &[Tensor], trial: Option<&Limits>, dying: &Ids) -
                 }
             };
             fits(op, &plan, &limits)?;
+            #[cfg(not(target_arch = "wasm32"))]
+            crate::device::roofline::measure_pace(device, gpu, &plan);
             let shaders: Vec<_> =
                 plan.steps.iter().map(|step| crate::compile::wgsl::emit(&step.kernel, &limits)).collect();
             let fingerprint = ALL_KERNELS.then(|| plan.fingerprint());

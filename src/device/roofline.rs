@@ -5,8 +5,14 @@
 
 use std::fmt;
 
+#[cfg(feature = "gpu")]
+use crate::compile::plan::Plan;
+#[cfg(feature = "gpu")]
+use crate::device::clock::Clock;
 use crate::device::cpu::Cpu;
 use crate::device::explain::limits;
+#[cfg(feature = "gpu")]
+use crate::device::gpu::Gpu;
 use crate::error::Result;
 use crate::graph::device::Device;
 use crate::graph::tensor::Tensor;
@@ -108,9 +114,9 @@ fn product(device: &Device, side: usize) -> Result<(f64, f64)> {
     Ok((2.0 * (side as f64).powi(3), seconds(device, || vec![x.matmul(&x)])?))
 }
 
-/// Operations and seconds of multiply-adds in registers.
+/// Multiply-adds in registers, and how many operations they are.
 #[cfg(feature = "gpu")]
-fn chains(device: &Device, turns: u32) -> Result<(f64, f64)> {
+fn multiply_adds(device: &Device, turns: u32) -> Result<(f64, impl Fn() -> Vec<Tensor>)> {
     let [groups, width, flops] = CHAINS;
     let kernel = crate::device::CustomKernel::new("multiply_adds", include_str!("../../shaders/roofline.wgsl"));
     // SAFETY: indices are compared with the lengths or 0, and nothing here is empty; the loop
@@ -119,8 +125,51 @@ fn chains(device: &Device, turns: u32) -> Result<(f64, f64)> {
     let x = Tensor::ones([(groups * width) as usize], device);
     let n = Tensor::from_slice(&[turns], [1], device);
     crate::realize([&x, &n])?;
-    let run = || kernel.call(&[&x, &n], |x| vec![&x[0] * 8.0]);
-    Ok((f64::from(groups * width) * f64::from(flops) * f64::from(turns), seconds(device, run)?))
+    let operations = f64::from(groups * width) * f64::from(flops) * f64::from(turns);
+    Ok((operations, move || kernel.call(&[&x, &n], |x| vec![&x[0] * 8.0])))
+}
+
+/// Operations and seconds of multiply-adds in registers.
+#[cfg(feature = "gpu")]
+fn chains(device: &Device, turns: u32) -> Result<(f64, f64)> {
+    let (operations, run) = multiply_adds(device, turns)?;
+    Ok((operations, seconds(device, run)?))
+}
+
+/// Has a GPU cut its work by what it does at its best, once a step of `plan` would be cut by a guess.
+#[cfg(feature = "gpu")]
+pub fn measure_pace(device: &Device, gpu: &Gpu, plan: &Plan) {
+    let pace = gpu.pace();
+    if plan.steps.iter().any(|step| pace.is_long(step.flops)) && gpu.takes_pace() {
+        // What goes wrong here goes wrong again in the run of the plan; until then the guess stands.
+        if let Ok(rate) = rate_by_clock(device) {
+            gpu.set_pace(pace.at_best(rate));
+        }
+    }
+}
+
+/// Operations a second by the host's clock, which every device has, and tracing or not.
+#[cfg(feature = "gpu")]
+fn rate_by_clock(device: &Device) -> Result<f64> {
+    let mut rate = 0.0;
+    for size in 0..SIZES {
+        let (operations, run) = multiply_adds(device, 64 << (3 * size))?;
+        let mut seconds = 0.0;
+        // The first run compiles.
+        for _ in 0..2 {
+            let clock = Clock::start();
+            for y in run() {
+                y.realize()?;
+                y.narrow(0, 0, 1).to_vec::<f32>()?;
+            }
+            seconds = clock.seconds();
+        }
+        rate = operations / seconds.max(1e-9);
+        if seconds >= SECONDS_MIN / 2.0 {
+            break;
+        }
+    }
+    Ok(rate)
 }
 
 /// Without GPUs there is only the CPU.

@@ -114,7 +114,7 @@ const ADD: &str = "
     @group(0) @binding(3) var<storage, read_write> y: array<f32>;
     @compute @workgroup_size(64)
     fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-        let i = (m.first + wid.x + wid.y * 65535u) * 64u + lane;
+        let i = (m.first + wid.x + wid.y * 32768u) * 64u + lane;
         if i < arrayLength(&y) { y[i] = x[i] + z[i]; }
     }
 ";
@@ -251,7 +251,7 @@ fn grids_past_65535_workgroups_wrap() {
     let text = "
         @group(0) @binding(1) var<storage, read_write> y: array<f32>;
         @compute @workgroup_size(1) fn main(@builtin(workgroup_id) wid: vec3<u32>) {
-            let group = m.first + wid.x + wid.y * 65535u;
+            let group = m.first + wid.x + wid.y * 32768u;
             if group < arrayLength(&y) { y[group] = f32(group); }
         }
     ";
@@ -273,7 +273,7 @@ fn every_workgroup_of_a_cut_grid_runs_once() {
         format!(
             "@group(0) @binding(1) var<storage, read_write> y: array<f32>;
             @compute @workgroup_size(1) fn main(@builtin(workgroup_id) wid: vec3<u32>) {{
-                let group = m.first + wid.x + wid.y * 65535u;
+                let group = m.first + wid.x + wid.y * 32768u;
                 if group < arrayLength(&y) {{ {line} }}
             }}"
         )

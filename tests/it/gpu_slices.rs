@@ -82,3 +82,27 @@ fn gpu_slices_have_the_bits_of_the_whole() {
         }
     }
 }
+
+/// A guess that would cut a product gives way to what the device is measured to do.
+#[test]
+fn gpu_slices_are_not_guessed_where_it_matters() {
+    let Some(device) = own_gpu() else { return println!("not run: there is no adapter") };
+    let gpu = Gpu::of(&device).unwrap();
+    let pace = gpu.pace();
+    let square = |n: usize| Tensor::from_slice(&vec![0.5f32; n * n], [n, n], &device);
+    let dispatches = |y: Tensor| {
+        let before = gpu.counts()[0];
+        y.realize().unwrap();
+        gpu.counts()[0] - before
+    };
+    let (x, small) = (square(200), square(20));
+    dispatches(x.matmul(&x));
+    gpu.guess_pace(Pace { flops: 1e6, ..pace });
+    dispatches(small.matmul(&small).exp());
+    assert_eq!(gpu.pace().flops, 1e6, "nothing was to be cut");
+    dispatches(x.matmul(&x).exp());
+    assert!(gpu.pace().flops > 1e7, "{:?}", gpu.pace());
+    assert_eq!(dispatches(x.matmul(&x) + 1.0), 1);
+    gpu.set_pace(Pace { flops: 1e6, ..pace });
+    assert!(dispatches(x.matmul(&x) + 2.0) > 1, "that is no guess");
+}

@@ -32,7 +32,7 @@ pub fn begin(text: &mut Text<'_>, workgroup: u64) {
     // a map (2026-11).
     text.open("fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) place: vec3<u32>) {");
     text.line("let local = place.x;");
-    text.line("let wide = meta_.first + group.x + group.y * 65535u;");
+    text.line("let wide = meta_.first + group.x + group.y * 32768u;");
     // 0, which no compiler can know.
     text.line("let zero = meta_.inf & 1u;");
 }

@@ -77,6 +77,9 @@ pub struct Gpu {
     faults: Arc<Faults>,
     in_flight: Mutex<VecDeque<Flight>>,
     pace: Mutex<Pace>,
+    /// Whether the pace is only a guess.
+    #[cfg(not(target_arch = "wasm32"))]
+    guessed: AtomicBool,
     counts: [AtomicU64; 3],
     #[cfg(not(target_arch = "wasm32"))]
     recorder: super::trace::Recorder,
@@ -172,6 +175,8 @@ impl Gpu {
             faults: Arc::new(faults),
             in_flight: Mutex::default(),
             pace: Mutex::new(pace),
+            #[cfg(not(target_arch = "wasm32"))]
+            guessed: AtomicBool::new(true),
             counts: Default::default(),
             #[cfg(not(target_arch = "wasm32"))]
             recorder: super::trace::Recorder::default(),
@@ -278,10 +283,26 @@ impl Gpu {
         *lock(&self.pace)
     }
 
-    /// Has programs that are made from now on cut their work by `pace`, for tests.
+    /// Has programs that are made from now on cut their work by `pace`.
     #[doc(hidden)]
     pub fn set_pace(&self, pace: Pace) {
         *lock(&self.pace) = pace;
+        #[cfg(not(target_arch = "wasm32"))]
+        self.guessed.store(false, Ordering::Relaxed);
+    }
+
+    /// Has a pace count as a guess, for tests.
+    #[doc(hidden)]
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn guess_pace(&self, pace: Pace) {
+        self.set_pace(pace);
+        self.guessed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the pace is a guess that nobody is about to replace; who asks will.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn takes_pace(&self) -> bool {
+        self.guessed.swap(false, Ordering::Relaxed)
     }
 
     /// Has templates with definitions serve from so many operations on, for tests.

@@ -2,8 +2,9 @@
 //!
 //! Windows and browsers reset a device that works two seconds on one submission. A step's time is
 //! guessed from its operations and bytes by the kind of device, rather too long than too short;
-//! a long dispatch is cut along its grid, and a long run into several submissions. A guess decides
-//! only where work is cut: workgroups know their number in the whole grid, so bits never change.
+//! a long dispatch is cut along its grid, and a long run into several submissions. Where a product would
+//! be cut, natively, it is first measured what the device can do (`roofline::measure_pace`). A guess
+//! decides only where work is cut: workgroups know their number in the whole grid, so bits never change.
 
 use std::ops::Range;
 
@@ -57,6 +58,17 @@ impl Pace {
         flops as f64 / self.flops + bytes as f64 / self.bytes
     }
 
+    /// Whether a dispatch of so many operations would be cut.
+    pub fn is_long(&self, flops: u64) -> bool {
+        flops as f64 / self.flops > self.dispatch_seconds_max
+    }
+
+    /// The pace of a device that reaches `flops_per_second` at its best, of which no product takes ten times as
+    /// long as it need.
+    pub fn at_best(self, flops_per_second: f64) -> Pace {
+        Pace { flops: self.flops.max(flops_per_second / 10.0), ..self }
+    }
+
     /// A linear grid of `groups` that takes `seconds`, cut; `side_max` workgroups fit along one
     /// side of a dispatch. Nothing when a number of a workgroup would not fit into 32 bits.
     pub fn slices(&self, groups: u64, seconds: f64, side_max: u32) -> Option<Vec<Slice>> {
@@ -107,14 +119,17 @@ mod tests {
     #[test]
     fn grids_are_cut_where_they_may_be() {
         assert_eq!(PACE.seconds(20, 5), 3.0);
+        assert!(PACE.is_long(11) && !PACE.is_long(10) && !PACE.at_best(200.0).is_long(20));
+        assert_eq!(PACE.at_best(20.0), PACE);
         assert_eq!(cut(0, 9.0, 65535), []);
         assert_eq!(cut(10, 0.0, 65535), [(0, 10, 1)]);
         assert_eq!(cut(10, 2.5, 65535), [(0, 4, 1), (4, 4, 1), (8, 2, 1)]);
         assert_eq!(cut(3, 100.0, 65535), [(0, 1, 1), (1, 1, 1), (2, 1, 1)]);
-        assert_eq!(cut(200_000, 0.0, 65535), [(0, 65535, 4)]);
-        assert_eq!(cut(200_000, 2.0, 65535), [(0, 65535, 2), (131_070, 65535, 2)]);
-        assert_eq!(cut(120_000, 1.5, 70_000), [(0, 60_000, 1), (60_000, 60_000, 1)]);
-        assert_eq!(cut(70_000, 0.0, 40_000), [(0, 40_000, 1), (40_000, 30_000, 1)]);
+        assert_eq!(cut(131_072, 0.0, 65535), [(0, 32768, 4)]);
+        assert_eq!(cut(200_000, 0.0, 65535), [(0, 32768, 7)]);
+        assert_eq!(cut(200_000, 2.0, 65535), [(0, 32768, 4), (131_072, 32768, 3)]);
+        assert_eq!(cut(60_000, 1.5, 70_000), [(0, 30_000, 1), (30_000, 30_000, 1)]);
+        assert_eq!(cut(40_000, 0.0, 20_000), [(0, 20_000, 1), (20_000, 20_000, 1)]);
         assert_eq!(PACE.slices(1 << 33, 0.0, 65535), None);
     }
 
