@@ -259,17 +259,57 @@ impl Tiles {
 
     /// The tile of a product: the largest one that leaves no part of the device idle.
     pub fn tile(&self, d: &Dot) -> Tile {
-        let busy = |tile: &&Tile| tile.groups([d.batch, d.m, d.n]) >= self.busy;
-        self.ladder.iter().find(busy).copied().unwrap_or_else(|| self.smallest())
+        let dims = [d.batch, d.m, d.n];
+        let busy = |tile: &&Tile| self.missing(tile, dims) <= 1;
+        self.fitting(dims).find(busy).copied().unwrap_or_else(|| self.smallest())
     }
 
-    /// Into how many parts a contraction of `k` steps that keeps `groups` workgroups busy is better
-    /// cut, so that more have something to do; their number divides `whole`.
-    pub fn parts(&self, groups: usize, k: usize, whole: usize) -> Option<usize> {
-        let most = (2 * self.busy / groups.max(1)).min(k / PART_MIN);
-        (2..=most).rev().find(|parts| whole.is_multiple_of(*parts))
+    /// Tiles that compute little past the edges of `dims`, and the smallest.
+    fn fitting(&self, dims: [usize; 3]) -> impl Iterator<Item = &'static Tile> {
+        let results = dims.iter().fold(3usize, |n, &m| n.saturating_mul(m));
+        let computed = move |tile: &Tile| tile.groups(dims).saturating_mul(2 * tile.rows() * tile.columns());
+        let smallest = self.smallest();
+        self.ladder.iter().filter(move |tile| **tile == smallest || computed(tile) <= results)
+    }
+
+    /// How many times as many workgroups would keep the device busy: of small ones it takes more, for what
+    /// hides the memory's latency is the number of invocations.
+    fn missing(&self, tile: &Tile, dims: [usize; 3]) -> usize {
+        let each = (BUSY_INVOCATIONS / tile.invocations()).max(1) as usize;
+        (each * self.busy).div_ceil(tile.groups(dims).max(1))
+    }
+
+    /// Into how many parts the contraction of `[batch, m, n, k]` is better cut, so that more invocations have
+    /// something to do; their number divides `whole`. Larger tiles load less, so they come first.
+    pub fn parts(&self, [batch, m, n, k]: [usize; 4], whole: usize) -> Option<usize> {
+        let dims = [batch, m, n];
+        for tile in self.fitting(dims) {
+            let missing = self.missing(tile, dims);
+            let most = match *tile == self.smallest() {
+                _ if missing <= 1 => return None,
+                true => return divisor((2..=missing.min(k / PART_MIN)).rev(), whole),
+                false => (2 * missing).min(k / LARGE_PART_MIN),
+            };
+            if let Some(parts) = divisor(missing..=most, whole) {
+                return Some(parts);
+            }
+        }
+        None
+    }
+
+    /// The same of a product that no tiles serve, in `groups` workgroups.
+    pub fn narrow_parts(&self, groups: usize, k: usize, whole: usize) -> Option<usize> {
+        divisor((2..=(2 * self.busy / groups.max(1)).min(k / PART_MIN)).rev(), whole)
     }
 }
 
+fn divisor(mut parts: impl Iterator<Item = usize>, whole: usize) -> Option<usize> {
+    parts.find(|parts| whole.is_multiple_of(*parts))
+}
+
+/// Invocations of as many workgroups as keep a device busy, each.
+const BUSY_INVOCATIONS: u32 = 128;
 /// Steps that make a part worth its results' way through memory.
 const PART_MIN: usize = 128;
+/// The same where a smaller tile would keep the device busy.
+const LARGE_PART_MIN: usize = 512;

@@ -64,14 +64,16 @@ pub enum Subject {
 /// as take a tile, with edges that are whole fours and some that are not. Two for a tile that treats
 /// operands differently as they lie, which it does on their way through workgroup memory.
 fn products(subjects: &[Subject], tiles: &Tiles) -> Vec<[usize; 4]> {
-    let batch = tiles.busy().div_ceil(4);
+    // A tile of 64 invocations takes twice as many workgroups.
+    let batch = tiles.busy().div_ceil(2);
     let mut all = Vec::new();
     for subject in subjects {
         if let Subject::Tile(tile) = subject {
+            let [m, n] = [2 * tile.rows(), 2 * tile.columns()];
             let k = 2 * tile.depth as usize + 9;
-            all.push([batch, tile.rows() + 3, tile.columns() + 4, k]);
+            all.push([batch, m - 3, n - 4, k]);
             if tile.depth > 0 {
-                all.push([batch, tile.rows() + 4, tile.columns() + 3, k]);
+                all.push([batch, m - 4, n - 3, k]);
             }
         } else {
             all.extend([[1, 1, 7, 130], [1, 65, 5, 3]]);

@@ -352,7 +352,17 @@ fn the_largest_tile_that_keeps_a_device_busy_is_taken() {
 
         Tiles::DISCRETE.tile(d).rows()
     };
-    assert_eq!([100, 800, 1500].map(tile), [32, 64, 128]);
+    assert_eq!([100, 1000, 1500].map(tile), [32, 64, 128]);
+    // 65 rows would be half of what two tiles of 64 compute; parts keep a large tile busy, if they are long.
+    let groups = |[m, n, k]: [usize; 3]| {
+        let parts = Tiles::DISCRETE.parts([1, m, n, k], k).unwrap_or(1);
+        let plan = compile(&Graph::flatten(&[uniform(&[m, k]).matmul(&uniform(&[k, n]))]).0, &with(Tiles::DISCRETE));
+        let Kind::Dot(d) = &plan.steps[0].kernel.kind else { panic!("no product") };
+        (parts, Tiles::DISCRETE.tile(d).rows())
+    };
+    assert_eq!(groups([65, 9000, 16]), (1, 32));
+    assert_eq!(groups([256, 256, 32768]), (32, 128));
+    assert_eq!(groups([128, 128, 1024]), (8, 32));
 }
 
 /// Weights lie in slabs, which need not end with a whole four: what lies behind the last is never loaded with it.

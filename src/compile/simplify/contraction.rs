@@ -128,11 +128,10 @@ impl Pass<'_> {
     /// divides `whole`.
     fn parts(&self, [batch, m, n, k]: [usize; 4], whole: usize) -> Option<usize> {
         let tiles = &self.limits.tiles;
-        let groups = match m.min(n) >= TILED_MIN {
-            true => tiles.smallest().groups([batch, m, n]),
-            false => (batch * m * n).div_ceil(NARROW_GROUP),
-        };
-        tiles.parts(groups, k, whole)
+        match m.min(n) >= TILED_MIN {
+            true => tiles.parts([batch, m, n, k], whole),
+            false => tiles.narrow_parts((batch * m * n).div_ceil(NARROW_GROUP), k, whole),
+        }
     }
 }
 
