@@ -14,7 +14,8 @@ use crate::shape::Shape;
 /// `[n, c, h, w]` and so on.
 ///
 /// In training, bind the pass (`let pass = Pass::train(&params);`): a pass that is gone before the
-/// optimizer's step takes the new running statistics with it.
+/// optimizer's step takes the new running statistics with it, but for what a later pass went on from.
+/// Several passes before one step move them one after another.
 ///
 /// ```
 /// # use wgrad::prelude::*;

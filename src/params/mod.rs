@@ -63,6 +63,8 @@ struct State {
     /// Weights that lie one after another in one tensor.
     slabs: Vec<(Vec<usize>, Tensor)>,
     live: Vec<std::sync::Weak<pass::Collected>>,
+    /// How to find what passes recorded, once one did: a program without such statistics is spared it.
+    newest: Option<fn(&State, &Param) -> Option<Tensor>>,
 }
 
 struct Entry {
@@ -361,9 +363,13 @@ impl Cells<'_> {
         all
     }
 
-    /// Puts a computed value into a running statistic.
+    /// Puts a computed value into a running statistic, unless it has a newer one: another pass went on
+    /// from this value.
     pub fn put(&mut self, param: &Param, value: &Tensor) {
-        self.0.entries[param.index].value = value.clone();
+        let entry = &mut self.0.entries[param.index];
+        if entry.value.0.id < value.0.id {
+            entry.value = value.clone();
+        }
     }
 
     /// Makes slices of `slab` the values of `members`.
@@ -406,10 +412,12 @@ impl Param {
 
     /// The present value, for a formula: a gradient reaches it in a training pass only.
     pub fn tensor(&self, pass: &Pass) -> Tensor {
-        if let Some(value) = pass.newest(self) {
-            return value;
+        let leaf = self.leaf();
+        match pass.newest(self) {
+            Some(recorded) if recorded.0.id > leaf.0.id => recorded,
+            _ if pass.is_train() && self.is_trained() => leaf,
+            _ => leaf.detach(),
         }
-        if pass.is_train() && self.is_trained() { self.leaf() } else { self.value() }
     }
 
     /// The present value, which no gradient reaches.

@@ -2,12 +2,12 @@
 //! training pass, and what it collects on the way.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::dtype::DType;
 use crate::graph::tensor::Tensor;
 use crate::ops::threefry::threefry2x32;
-use crate::params::{Param, Params};
+use crate::params::{Param, Params, State};
 
 /// How a model is run: an argument of every `forward`, so that nobody can forget it.
 ///
@@ -43,9 +43,18 @@ struct Training {
 pub(super) struct Collected(Mutex<Vec<(Param, Tensor)>>);
 
 impl Collected {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Param, Tensor)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What was collected; nothing is left.
     pub(super) fn take(&self) -> Vec<(Param, Tensor)> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// What was collected for `param`.
+    pub(super) fn of(&self, param: &Param) -> Option<Tensor> {
+        self.lock().iter().find(|(known, _)| known == param).map(|(_, value)| value.clone())
     }
 }
 
@@ -163,16 +172,26 @@ impl Pass {
 
     /// Notes the new value of a running statistic: the optimizer's next step computes it and keeps
     /// it if the step succeeds. Nothing in evaluation.
+    ///
+    /// From then on [`Param::tensor`] gives this value in every training pass of the store, until a step
+    /// was made or this pass is gone, so that of several passes before a step each goes on from the other.
     pub fn record(&self, param: &Param, value: &Tensor) {
         let Some(train) = &self.train else { return };
-        let mut found = train.collected.0.lock().unwrap_or_else(PoisonError::into_inner);
+        train.params.store.lock().newest = Some(newest);
+        let mut found = train.collected.lock();
         found.retain(|(known, _)| known != param);
         found.push((param.clone(), value.detach()));
     }
 
-    /// The value that this pass recorded for `param`, if it did.
+    /// The last value that a training pass of this one's store recorded for `param`, if one did.
     pub(super) fn newest(&self, param: &Param) -> Option<Tensor> {
-        let found = self.train.as_ref()?.collected.0.lock().unwrap_or_else(PoisonError::into_inner);
-        found.iter().find(|(known, _)| known == param).map(|(_, value)| value.clone())
+        let state = self.train.as_ref()?.params.store.lock();
+        state.newest?(&state, param)
     }
+}
+
+/// What passes that are still there recorded for `param`, the last of it.
+fn newest(state: &State, param: &Param) -> Option<Tensor> {
+    let passes = state.live.iter().filter_map(Weak::upgrade);
+    passes.filter_map(|pass| pass.of(param)).max_by_key(|value| value.0.id)
 }

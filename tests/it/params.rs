@@ -110,3 +110,32 @@ fn a_part_of_a_store_loads_what_it_saved() {
     params.load(folder.path("whole")).unwrap();
     assert_eq!(other.value().to_vec::<f32>().unwrap(), [1.0]);
 }
+
+/// Whoever recorded last went on from the others, in whatever order passes begin and end.
+#[test]
+fn passes_before_one_step_move_a_batch_norm_one_after_another() {
+    let params = Params::new(&cpu(), 3);
+    let norm = nn::BatchNorm::new(&params, 1).momentum(0.5);
+    let forward = |x: [f64; 2], pass: &Pass| norm.forward(&Tensor::new(x, &cpu()).reshape([2, 1]), pass).sum(..);
+    let step = |loss: Tensor| loss.backward(&params).accumulate(&mut None).unwrap();
+    let now = || [&norm.running_mean, &norm.running_var].map(|p| p.value().item::<f32>().unwrap());
+    let count = || norm.num_batches_tracked.value().item::<i32>().unwrap();
+    let (first, second) = (Pass::train(&params), Pass::train(&params));
+    step(forward([1.0, 3.0], &first) + forward([2.0, 6.0], &second));
+    assert_eq!((now(), count()), ([2.5, 4.75], 2));
+    // The mean goes to 3.25, 3.625 and 5.8125: the first pass recorded before and after the second.
+    step(forward([3.0, 5.0], &first) + forward([3.0, 5.0], &second) + forward([7.0, 9.0], &first));
+    assert_eq!((now()[0], count()), (5.8125, 5));
+    // A pass that is gone stays in what another made of it, and takes along what nobody did.
+    let third = Pass::train(&params);
+    let loss = forward([4.8125, 6.8125], &first) + forward([6.8125, 8.8125], &third);
+    drop(first);
+    drop(forward([0.0, 1.0], &Pass::train(&params)));
+    step(loss);
+    assert_eq!((now()[0], count()), (6.8125, 7));
+    // What was assigned since is newer than what was recorded.
+    let loss = forward([0.0, 1.0], &third);
+    params.assign([(&norm.running_mean, Tensor::new([8.0], &cpu()))]).unwrap();
+    step(loss + forward([0.0, 4.0], &second));
+    assert_eq!((now()[0], count()), (5.0, 9));
+}
