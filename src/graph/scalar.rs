@@ -428,11 +428,11 @@ scalar_table! { $
         example: [0.5] => 0.463648,
         test: -3.0..3.0, 4e-6,
     }
-    /// The angle of the point with ordinate `x` and abscissa `z`, in radians.
+    /// The angle of the point with ordinate `x` and abscissa `z`, in radians; the derivatives at the origin are 0.
     Atan2 atan2(x, z): Float {
         wgsl: "atan2_($0, $1)", needs: ["atan"],
         float: x.atan2(z),
-        grad: |x, z, y, dy| [dy * z / (x * x + z * z), -dy * x / (x * x + z * z)],
+        grad: |x, z, y, dy| [dy * z / square_length(x, z), -dy * x / square_length(x, z)],
         example: [0.5, 1.0] => 0.463648,
         test: 0.2..3.0, 4e-6,
     }
@@ -530,7 +530,7 @@ scalar_table! { $
         example: [3.0, 2.0] => 9.0,
         test: 0.2..3.0, 1e-5,
     }
-    /// The greater of `x` and `z`; NaN if either is. A tie shares the gradient evenly.
+    /// The greater of `x` and `z`; NaN if either is, and then each has the whole gradient. A tie shares it evenly.
     Maximum maximum(x, z): Number {
         wgsl: "max_($0, $1)", wgsl_int: "max($0, $1)", needs: ["minmax"],
         float: x.greater(z), int: x.max(z),
@@ -538,7 +538,7 @@ scalar_table! { $
         example: [0.5, 2.0] => 2.0,
         test: -3.0..3.0, 0.0,
     }
-    /// The lesser of `x` and `z`; NaN if either is. A tie shares the gradient evenly.
+    /// The lesser of `x` and `z`; NaN if either is, and then each has the whole gradient. A tie shares it evenly.
     Minimum minimum(x, z): Number {
         wgsl: "min_($0, $1)", wgsl_int: "min($0, $1)", needs: ["minmax"],
         float: x.lesser(z), int: x.min(z),
@@ -689,9 +689,16 @@ impl Tensor {
 }
 
 /// The share of the gradient that goes to the greater of `x` and `z` when that is `x`: 1, 0, or a
-/// half. Not by comparison with the result, which another kernel may have computed to another bit.
+/// half, and 1 beside a NaN. Not by comparison with the result, which another kernel may have computed
+/// to another bit.
 fn share(x: &Tensor, z: &Tensor) -> Tensor {
-    x.eq(z).where_(0.5, x.gt(z).cast(x.dtype())).cast(x.dtype())
+    x.eq(z).where_(0.5, 1.0 - x.lt(z).cast(x.dtype())).cast(x.dtype())
+}
+
+/// `x² + z²`, and infinity where that is 0: what is divided by it is 0 then, and so are its derivatives.
+fn square_length(x: &Tensor, z: &Tensor) -> Tensor {
+    let sum = x * x + z * z;
+    sum.eq(0.0).where_(f64::INFINITY, sum)
 }
 
 /// The derivative of `x` to the power `z` by `x`: a constant where `z` is 0, not the NaN of 0 * inf.

@@ -175,7 +175,9 @@ impl Tensor {
     pub fn hardswish(&self) -> Tensor {
         // Without a sign, -3 would wrap.
         let x = self.cast(self.float_dtype());
-        x.le(-3).where_(0, x.ge(3).where_(&x, &x * (&x + 3.0) / 6.0))
+        let (low, high) = (x.le(-3), x.ge(3));
+        let middle = low.bitor(&high).where_(0, &x);
+        low.where_(0, high.where_(&x, &middle * (&middle + 3.0) / 6.0))
     }
 
     /// The first half of `axis` times the sigmoid of the second: `[.., 2 n, ..] -> [.., n, ..]`.

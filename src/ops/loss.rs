@@ -106,7 +106,10 @@ impl Tensor {
     pub fn huber_loss(&self, target: &Tensor, delta: f64, reduce: Reduce) -> Tensor {
         given!("huber_loss", &[self, target], positive("delta", delta));
         let d = self.difference("huber_loss", target).abs();
-        let y = d.le(delta).where_(&d * &d * 0.5, (&d - delta * 0.5) * delta);
+        let near = d.le(delta);
+        // Squares of near ones only: that of an infinity would make its slope NaN.
+        let small = near.where_(&d, 0.0);
+        let y = near.where_(&small * &small * 0.5, (&d - delta * 0.5) * delta);
         y.settled("huber_loss", reduce, self)
     }
 
@@ -122,7 +125,10 @@ impl Tensor {
     pub fn smooth_l1_loss(&self, target: &Tensor, beta: f64, reduce: Reduce) -> Tensor {
         given!("smooth_l1_loss", &[self, target], positive("beta", beta));
         let d = self.difference("smooth_l1_loss", target).abs();
-        let y = d.lt(beta).where_(&d * &d * (0.5 / beta), &d - beta * 0.5);
+        let near = d.lt(beta);
+        // As for huber_loss.
+        let small = near.where_(&d, 0.0);
+        let y = near.where_(&small * &small * (0.5 / beta), &d - beta * 0.5);
         y.settled("smooth_l1_loss", reduce, self)
     }
 

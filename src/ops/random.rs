@@ -266,6 +266,9 @@ impl Tensor {
     #[track_caller]
     pub fn erfinv(&self) -> Tensor {
         let x = self.wide();
+        // Apart, so that their slopes are infinite as they are, and not NaN.
+        let ends = x.abs().eq(1.0);
+        let (x, end) = (ends.where_(0.0, &x), ends.where_(&x, 1.0));
         // Giles, "Approximating the erfinv function" (2010), single precision: one polynomial for
         // the middle and one for the tails.
         const MIDDLE: [f64; 9] = [
@@ -298,9 +301,7 @@ impl Tensor {
         for (a, b) in MIDDLE.into_iter().zip(TAILS).skip(1) {
             y = y * &w + middle.where_(a, b);
         }
-        let end = x.lt(0.0).where_(f64::NEG_INFINITY, f64::INFINITY);
-        let y = x.abs().eq(1.0).where_(end, y * &x);
-        y.cast(self.float_dtype())
+        ends.where_(end * f64::INFINITY, y * x).cast(self.float_dtype())
     }
 
     // ---- what the words share

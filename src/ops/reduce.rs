@@ -213,13 +213,19 @@ impl Tensor {
         } else {
             let powers = if p == 2.0 {
                 &x * &x
-            } else if (0.0..1.0).contains(&p) {
-                x.but_at_zero(|x| x.pow(p))
+            } else if p < 1.0 {
+                // The slope at 0 is infinite: the gradient of a 0 is 0, as below.
+                let (zero, power) = (x.eq(0.0), if p < 0.0 { f64::INFINITY } else { 0.0 });
+                zero.where_(power, zero.where_(1.0, &x).pow(p))
             } else {
                 x.pow(p)
             };
             let sum = powers.reduced("norm", Reduction::Sum, set, keep);
-            sum.but_at_zero(|sum| if p == 2.0 { sum.sqrt() } else { sum.pow(1.0 / p) })
+            match p {
+                2.0 => sum.but_at_zero(Tensor::sqrt),
+                _ if p < 0.0 => sum.pow(1.0 / p),
+                _ => sum.but_at_zero(|sum| sum.pow(1.0 / p)),
+            }
         };
         y.cast(self.float_dtype())
     }

@@ -162,3 +162,53 @@ fn sines_of_large_angles_keep_their_digits() {
         }
     }
 }
+
+/// Where a formula taken as it stands gives NaN or nothing.
+#[test]
+fn slopes_at_edges_are_pytorchs() {
+    const INF: f32 = f32::INFINITY;
+    const NAN: f32 = f32::NAN;
+    type Word = fn(&Tensor) -> Tensor;
+    fn other(x: &Tensor) -> Tensor {
+        Tensor::new([1.0, NAN, NAN, 2.0, 2.0], x.device())
+    }
+    let middle = 1.0 / std::f32::consts::FRAC_2_SQRT_PI;
+    let cases: [(&str, Word, &[f32], &[f32]); 13] = [
+        ("hardswish", |x| x.hardswish(), &[-INF, -3.0, 0.0, 3.0, INF], &[0.0, 0.0, 0.5, 1.0, 1.0]),
+        (
+            "huber",
+            |x| x.huber_loss(&x.zeros_like(), 2.0, Reduce::None),
+            &[-INF, -2.0, 1.0, INF],
+            &[-2.0, -2.0, 1.0, 2.0],
+        ),
+        ("smooth", |x| x.smooth_l1_loss(&x.zeros_like(), 2.0, Reduce::Sum), &[-INF, 1.0, INF], &[-1.0, 0.5, 1.0]),
+        ("erfinv", |x| x.erfinv(), &[-1.0, 0.0, 1.0], &[INF, middle, INF]),
+        ("norm", |x| x.norm(0, -1.0), &[0.0, -3.0, 2.0], &[0.0; 3]),
+        ("norm", |x| x.norm(0, -0.5), &[0.0, -3.0, 2.0], &[0.0; 3]),
+        ("norm", |x| x.norm(0, 0.5), &[0.0, 3.0], &[0.0, 1.0]),
+        ("maximum", |x| x.maximum(other(x)), &[NAN, 1.0, NAN, 1.0, 2.0], &[1.0, 1.0, 1.0, 0.0, 0.5]),
+        ("maximum", |x| other(x).maximum(x), &[NAN, 1.0, NAN, 3.0, 2.0], &[1.0, 1.0, 1.0, 1.0, 0.5]),
+        ("minimum", |x| x.minimum(other(x)), &[NAN, 1.0, NAN, 1.0, 2.0], &[1.0, 1.0, 1.0, 1.0, 0.5]),
+        ("minimum", |x| other(x).minimum(x), &[NAN, 1.0, NAN, 3.0, 2.0], &[1.0, 1.0, 1.0, 0.0, 0.5]),
+        ("atan2", |x| x.atan2(x.zeros_like()), &[0.0, -0.0, 4.0], &[0.0; 3]),
+        ("atan2", |x| x.zeros_like().atan2(x), &[0.0, -0.0, 4.0], &[0.0, 0.0, 0.0]),
+    ];
+    for device in devices() {
+        let wrong = cases.iter().filter_map(|(word, f, x, want)| {
+            let x = Tensor::from_slice(x, [x.len()], &device).tracked();
+            let found = f(&x).sum(..).grad(&[&x])[0].to_vec::<f32>().unwrap();
+            let close = found.iter().zip(*want).all(|(a, b)| a == b || (a - b).abs() < 1e-6);
+            (!close).then(|| format!("{word}: {found:?}, not {want:?}"))
+        });
+        let wrong: Vec<String> = wrong.collect();
+        assert!(wrong.is_empty(), "{device}: {wrong:#?}");
+    }
+    // Squares that are no number of 32 bits, and the derivative of the derivative.
+    let x = Tensor::new([1e-30, 0.0], &plain_cpu()).tracked();
+    let slope = &x.atan2(&x).sum(..).grad(&[&x])[0];
+    assert_eq!(slope.to_vec::<f32>().unwrap(), [0.0, 0.0]);
+    assert_eq!(slope.sum(..).grad(&[&x])[0].to_vec::<f32>().unwrap(), [0.0, 0.0]);
+    let ends = Tensor::new([-INF, INF], &plain_cpu());
+    assert_eq!(ends.hardswish().to_vec::<f32>().unwrap(), [0.0, INF]);
+    assert_eq!(ends.norm(0, -1.0).item::<f32>().unwrap(), INF);
+}

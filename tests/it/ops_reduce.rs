@@ -131,8 +131,6 @@ fn norm() {
                 sizes.fold(0.0, f64::max)
             } else if p == f64::NEG_INFINITY {
                 sizes.fold(f64::INFINITY, f64::min)
-            } else if v.is_empty() {
-                0.0
             } else {
                 sizes.map(|x| x.powf(p)).sum::<f64>().powf(1.0 / p)
             }
