@@ -155,7 +155,7 @@ impl Tensor {
     /// Where `x` is not negative, and `e^-|x|` with the derivative of `e^-x` at 0: an `abs` would
     /// have 0 there.
     #[track_caller]
-    fn decay(&self) -> (Tensor, Tensor) {
+    pub(super) fn decay(&self) -> (Tensor, Tensor) {
         // Without a sign, `-x` would wrap.
         let x = self.cast(self.float_dtype());
         let positive = x.ge(0);

@@ -318,11 +318,16 @@ impl Tensor {
             }
         });
         let (x, t) = (self.wide(), target.wide());
-        let mut missed = (-&x).softplus();
-        if let Some(weight) = pos_weight {
-            missed = missed * ((weight.wide() - 1.0) * &t + 1.0);
-        }
-        ((1.0 - &t) * x + missed).settled(word, reduce, self)
+        // `softplus(x)` and `softplus(-x)`, which have a logarithm in common. Either as the other and a
+        // difference would lose what is small beside `x`.
+        let (positive, decay) = x.decay();
+        let rest = decay.log1p();
+        let [over, under] = [positive.where_(&x, 0.0), positive.where_(0.0, -&x)].map(|x| x + &rest);
+        let missed = match pos_weight {
+            Some(weight) => under * weight.wide(),
+            None => under,
+        };
+        (&t * missed + (1.0 - &t) * over).settled(word, reduce, self)
     }
 
     /// The Kullback-Leibler divergence `target (ln(target) - x)` of log-probabilities `x` from

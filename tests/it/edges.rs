@@ -212,3 +212,23 @@ fn slopes_at_edges_are_pytorchs() {
     assert_eq!(ends.hardswish().to_vec::<f32>().unwrap(), [0.0, INF]);
     assert_eq!(ends.norm(0, -1.0).item::<f32>().unwrap(), INF);
 }
+
+/// An easy negative counts what it counts, not what is left of it beside its logit.
+#[test]
+fn easy_examples_keep_their_digits() {
+    for device in devices() {
+        let (x, t) =
+            (Tensor::new([-20.0, 20.0, -30.0, 0.0], &device).tracked(), Tensor::new([0.0, 1.0, 0.0, 1.0], &device));
+        let weight = Tensor::new(3.0, &device);
+        let y = x.binary_cross_entropy_with_logits(&t, Some(&weight), Reduce::None);
+        let dx = &y.sum(..).grad(&[&x])[0];
+        for (y, want) in [
+            (&y, [2.061_153_6e-9, 6.183_461e-9, 9.357_623e-14, 2.079_441_5]),
+            (dx, [2.061_153_6e-9, -6.183_461e-9, 9.357_623e-14, -1.5]),
+        ] {
+            let y = y.to_vec::<f32>().unwrap();
+            let close = y.iter().zip(want).all(|(y, want)| (y - want).abs() <= 1e-5 * want.abs());
+            assert!(close, "{device}: {y:?}, not {want:?}");
+        }
+    }
+}
