@@ -334,7 +334,9 @@ impl Pass<'_> {
 
     fn scalar(&mut self, node: Node, op: Scalar) -> Id {
         let values: Vec<Option<Number>> = node.src.iter().map(|&s| self.constant_of(s)).collect();
-        let is = |k: usize, n: f64| values.get(k).copied().flatten().is_some_and(|v| v.as_f64() == n);
+        // By bits: -0 is no 0.
+        let is =
+            |k: usize, n: f64| values.get(k).copied().flatten().is_some_and(|v| v.as_f64().to_bits() == n.to_bits());
         let float = node.dtype.is_float();
         match (op, &node.src[..]) {
             (Scalar::Mul, &[x, _]) if is(1, 1.0) => return x,
@@ -433,6 +435,7 @@ impl Pass<'_> {
         if inner == 0 {
             return self.constant(&node, kind.identity(node.dtype));
         }
+        // A sum of one -0 stays -0, which from 0 on would be 0: not worth an addition for each element.
         if inner == 1 {
             return self.derived(&node, Op::Reshape, &[x], node.shape, node.dtype);
         }
@@ -440,7 +443,8 @@ impl Pass<'_> {
             return self.constant(&node, value);
         }
         if let (Some(value), Reduction::Sum) = (self.constant_of(x), kind) {
-            let sum = value.as_f64() * inner as f64;
+            // A sum of -0 begins with a 0.
+            let sum = value.as_f64() * inner as f64 + 0.0;
             // Exact in every order of summation.
             if dtype == DType::F32 && value.as_f64().fract() == 0.0 && sum.abs() < 16_777_216.0 {
                 return self.constant(&node, Number::Float(sum));

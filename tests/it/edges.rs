@@ -3,7 +3,7 @@
 use wgrad::prelude::*;
 
 use crate::devices::{devices, plain_cpu};
-use crate::support::{exact, ints, message};
+use crate::support::{assert_close, exact, ints, message};
 
 #[test]
 fn numbers_that_do_not_fit_are_refused() {
@@ -231,4 +231,19 @@ fn easy_examples_keep_their_digits() {
             assert!(close, "{device}: {y:?}, not {want:?}");
         }
     }
+}
+
+/// `x - -0` is `x + 0`, and a sum begins with 0; some drivers take either for nothing.
+#[test]
+fn constants_of_minus_zero_are_no_zeros() {
+    let device = plain_cpu();
+    let x = Tensor::new([-0.0, 0.0, 1.0], &device);
+    let bits = |x: &Tensor| x.to_vec::<f32>().unwrap().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    for (y, want) in [(&x - (-0.0), [0.0, 0.0, 1.0]), (&x - 0.0, [-0.0, 0.0, 1.0])] {
+        assert_eq!(bits(&y), want.map(f32::to_bits));
+        assert_close("the oracle", &exact(&y), &want.map(f64::from), 0.0);
+    }
+    let sum = Tensor::full([3, 4], -0.0, &device).sum(1);
+    assert_eq!(bits(&sum), [0; 3]);
+    assert_close("the oracle", &exact(&sum), &[0.0; 3], 0.0);
 }
