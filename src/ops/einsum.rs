@@ -146,8 +146,10 @@ impl Term {
         } else if rows.is_empty() && columns.is_empty() {
             // A product of single rows and columns is a reduction, which fuses with what is around it.
             let rhs = other.arranged(&[&batch[..], &inner].concat()).x;
-            let products = lhs.to_dims("einsum", &[b, k]) * rhs.to_dims("einsum", &[b, k]);
-            products.reduce("einsum", Reduction::Sum, AxisSet::one(1))
+            // As any product, it is rounded once.
+            let dtype = lhs.dtype();
+            let [lhs, rhs] = [lhs, rhs].map(|x| x.cast(dtype.compute()).to_dims("einsum", &[b, k]));
+            (lhs * rhs).reduce("einsum", Reduction::Sum, AxisSet::one(1)).cast(dtype)
         } else {
             let rhs = other.arranged(&[&batch[..], &inner, &columns].concat()).x;
             let from = usize::from(b == 1);

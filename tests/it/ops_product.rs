@@ -4,7 +4,7 @@
 use wgrad::prelude::*;
 
 use crate::devices::plain_cpu;
-use crate::support::{assert_close, derivatives, exact, ints, message, random};
+use crate::support::{assert_close, derivatives, exact, floats, ints, message, random};
 
 // ---- products
 
@@ -117,6 +117,14 @@ fn einsum() {
     let cube = random(&[3, 3, 3]);
     same("iii->i", &[&cube], &cube.reshape([27]).index_select(0, &ints(&[0, 13, 26], &[3])));
     same("iij->j", &[&cube], &(cube.reshape([9, 3]).index_select(0, &ints(&[0, 4, 8], &[3])).sum(0)));
+    // The products of an inner product are no halves: 90,000 is none, and 257 is none of bf16.
+    for dtype in [DType::F16, DType::BF16] {
+        let (x, z) =
+            (floats(&[300.0, 300.0, 257.0], &[3]).cast(dtype), floats(&[300.0, -300.0, 1.0], &[3]).cast(dtype));
+        let y = Tensor::einsum("i,i->", &[&x, &z]);
+        assert_eq!((y.dtype(), exact(&y)), (dtype, exact(&x.matmul(&z))));
+        assert!((250.0..260.0).contains(&y.cast(DType::F32).item::<f32>().unwrap()));
+    }
     derivatives("einsum", &[&[2, 3], &[3, 2, 2], &[2]], |x| Tensor::einsum("ij,jka,k->ai", &[&x[0], &x[1], &x[2]]));
     derivatives("einsum of a diagonal", &[&[2, 2, 3]], |x| Tensor::einsum("iij->ij", &[&x[0]]));
 
