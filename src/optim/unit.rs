@@ -131,7 +131,7 @@ impl Unit {
             Some(finite) => finite.where_(new, old),
             None => new,
         };
-        let averaged = self.average.iter().zip(average).map(|(mean, decay)| (mean, mean * decay + &w * (1.0 - decay)));
+        let averaged = self.average.iter().zip(average).map(|(mean, decay)| (mean, mean + (&w - mean) * (1.0 - decay)));
         let averaged: Vec<Tensor> = averaged.map(|(old, new)| kept(new, old)).collect();
         roots.push(kept(w.cast(old.dtype()), &old).reshape(-1));
         roots.extend(states.into_iter().zip(&self.states).map(|(new, old)| kept(new, old)));

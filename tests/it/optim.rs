@@ -332,6 +332,20 @@ fn averages_follow_the_weights() {
     assert_eq!(w.value().item::<f32>().unwrap(), -1.0);
 }
 
+/// An average of what never changes is that, though 0.999 and 0.001 are rounded each for itself.
+#[test]
+fn averages_of_the_same_do_not_drift() {
+    let params = Params::new(&Device::cpu(), 3);
+    let w = params.weight("w", [64], Init::Uniform { low: -1.0, high: 1.0 });
+    let mut sgd = Sgd::new(&params, 0.0).average(0.999);
+    for _ in 0..20 {
+        sgd.step(w.tensor(&Pass::train(&params)).sum(..).backward(&params)).unwrap();
+    }
+    let before = w.value().to_vec::<f32>().unwrap();
+    sgd.swap_average().unwrap();
+    assert_eq!(w.value().to_vec::<f32>().unwrap(), before);
+}
+
 #[test]
 fn accumulated_batches_are_one_batch() {
     let device = Device::cpu();
