@@ -1,7 +1,7 @@
 //! Rules that look at a weight as a matrix: Adafactor and Muon.
 
 use crate::graph::tensor::Tensor;
-use crate::optim::rules::shrunk;
+use crate::optim::rules::{POSITIVE, shrunk, within};
 use crate::optim::{Now, Optimizer, Rule};
 use crate::params::Params;
 use crate::shape::keepdim;
@@ -52,6 +52,13 @@ impl Rule for Adafactor {
     }
     fn by_weight(&self) -> bool {
         true
+    }
+    fn check(&self) -> Result<(), String> {
+        within(&[
+            ("beta2_decay", self.beta2_decay, ("at most 0", |x| x <= 0.0)),
+            ("eps", self.eps, POSITIVE),
+            ("threshold", self.threshold, ("at least 1", |x| x >= 1.0)),
+        ])
     }
     fn state_dims(&self, k: usize, dims: &[usize]) -> Vec<usize> {
         // A vector keeps every square in the first state, and nothing in the second.
@@ -139,6 +146,9 @@ impl Rule for Muon {
     }
     fn by_weight(&self) -> bool {
         true
+    }
+    fn check(&self) -> Result<(), String> {
+        within(&[("momentum", self.momentum, POSITIVE)])
     }
     fn update(&self, w: &Tensor, g: &Tensor, states: &[Tensor], now: &Now) -> (Tensor, Vec<Tensor>) {
         let lerp = |a: &Tensor, b: &Tensor, t: f64| a + (b - a) * t;

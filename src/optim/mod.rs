@@ -58,6 +58,10 @@ pub trait Rule: Send + Sync + 'static {
     fn by_weight(&self) -> bool {
         false
     }
+    /// What is wrong with its settings; the first step asks, and every step after it.
+    fn check(&self) -> std::result::Result<(), String> {
+        Ok(())
+    }
     /// The new weight and the new states of weight `w` with gradient `g`.
     fn update(&self, w: &Tensor, g: &Tensor, states: &[Tensor], now: &Now) -> (Tensor, Vec<Tensor>);
 }
@@ -215,6 +219,8 @@ impl<R: Rule> Optimizer<R> {
     /// Moves every weight: runs forward, backward, update and loss in one plan. When it fails,
     /// weights, states and running statistics are what they were.
     ///
+    /// A setting that cannot be, such as a beta of 1 or a negative learning rate, is an error that names it.
+    ///
     /// Natively the new ones are written over the old ones, unless something else still needs these:
     /// a [`Param::value`] or a formula that you hold, or the other threads of a rayon pool that this
     /// is called in. Then they get memory of their own.
@@ -264,15 +270,18 @@ impl<R: Rule> Optimizer<R> {
 
     /// Makes the states at the first step.
     fn begin(&mut self) -> Result<()> {
+        let wrong = |fact: String| Err(Error::new(ErrorKind::Operand, "step", fact));
+        // A page has no room to ask.
+        if ALL_KERNELS && let Err(fact) = self.check() {
+            return wrong(fact);
+        }
         if self.units.is_empty() {
             self.units = self.make_units()?;
             self.regrouped = false;
         }
-        // A page has no room to ask.
         if !ALL_KERNELS {
             return Ok(());
         }
-        let wrong = |fact: String| Err(Error::new(ErrorKind::Operand, "step", fact));
         if !self.units.iter().all(|unit| unit.is_of(&self.rule, self.average)) {
             return wrong("the rule or the average was set anew".into());
         }
@@ -291,6 +300,25 @@ impl<R: Rule> Optimizer<R> {
             return wrong(format!("{} is trained since the optimizer began; make a new one", param.path()));
         }
         Ok(())
+    }
+
+    /// Whether every setting is a number that it may be, as PyTorch has it.
+    fn check(&self) -> std::result::Result<(), String> {
+        let schedule = self.schedule.at(self.steps);
+        rules::within(&[
+            ("lr", self.lr, rules::POSITIVE),
+            ("factor", self.factor, rules::POSITIVE),
+            ("the schedule's factor", schedule, rules::POSITIVE),
+            ("weight_decay", self.weight_decay, rules::POSITIVE),
+            ("clip_norm", self.clip_norm.unwrap_or(0.0), rules::POSITIVE),
+            ("clip_value", self.clip_value.unwrap_or(0.0), rules::POSITIVE),
+            ("average", self.average.unwrap_or(0.0), rules::SHARE),
+        ])?;
+        for Group { pattern, lr, weight_decay } in &self.groups {
+            let rows = [("lr", *lr, rules::POSITIVE), ("weight_decay", *weight_decay, rules::POSITIVE)];
+            rules::within(&rows).map_err(|fact| format!("group {pattern}: {fact}"))?;
+        }
+        self.rule.check()
     }
 
     /// What a step replaces: the states that it keeps itself, and the weights.

@@ -16,6 +16,22 @@ macro_rules! settings {
     };
 }
 
+/// What a setting may be, in words and as a test that NaN fails.
+pub(super) type Bound = (&'static str, fn(f64) -> bool);
+
+pub(super) const POSITIVE: Bound = ("at least 0", |x| x >= 0.0);
+pub(super) const SHARE: Bound = ("in 0..=1", |x| (0.0..=1.0).contains(&x));
+const NUMBER: Bound = ("a number", |x| !x.is_nan());
+const BETA: Bound = ("at least 0 and less than 1", |x| (0.0..1.0).contains(&x));
+
+/// The first setting that is not what it may be.
+pub(super) fn within(settings: &[(&str, f64, Bound)]) -> Result<(), String> {
+    match settings.iter().find(|(_, value, (_, holds))| !holds(*value)) {
+        Some((name, value, (bound, _))) => Err(format!("{name} {value} is not {bound}")),
+        None => Ok(()),
+    }
+}
+
 /// Stochastic gradient descent, with momentum.
 #[derive(Clone, Debug)]
 pub struct Sgd {
@@ -47,6 +63,14 @@ impl Rule for Sgd {
     }
     fn states(&self) -> Vec<&'static str> {
         if self.momentum == 0.0 { Vec::new() } else { vec!["momentum"] }
+    }
+    fn check(&self) -> Result<(), String> {
+        let Sgd { momentum, dampening, nesterov } = *self;
+        within(&[("momentum", momentum, POSITIVE), ("dampening", dampening, NUMBER)])?;
+        match nesterov && (momentum == 0.0 || dampening != 0.0) {
+            true => Err(format!("nesterov takes a momentum and no dampening, got {momentum} and {dampening}")),
+            false => Ok(()),
+        }
     }
     fn update(&self, w: &Tensor, g: &Tensor, states: &[Tensor], now: &Now) -> (Tensor, Vec<Tensor>) {
         let g = decayed(g, w, now);
@@ -104,6 +128,9 @@ macro_rules! adam {
             }
             fn states(&self) -> Vec<&'static str> {
                 vec!["mean", "square"]
+            }
+            fn check(&self) -> Result<(), String> {
+                within(&[("beta1", self.beta1, BETA), ("beta2", self.beta2, BETA), ("eps", self.eps, POSITIVE)])
             }
             fn update(&self, w: &Tensor, g: &Tensor, states: &[Tensor], now: &Now) -> (Tensor, Vec<Tensor>) {
                 let (w, g) = if $decoupled { (shrunk(w, now), g.clone()) } else { (w.clone(), decayed(g, w, now)) };
@@ -163,6 +190,9 @@ impl Rule for RmsProp {
         let optional = [(self.momentum != 0.0).then_some("momentum"), self.centered.then_some("mean")];
         std::iter::once("square").chain(optional.into_iter().flatten()).collect()
     }
+    fn check(&self) -> Result<(), String> {
+        within(&[("alpha", self.alpha, POSITIVE), ("eps", self.eps, POSITIVE), ("momentum", self.momentum, POSITIVE)])
+    }
     fn update(&self, w: &Tensor, g: &Tensor, states: &[Tensor], now: &Now) -> (Tensor, Vec<Tensor>) {
         let g = decayed(g, w, now);
         let square = &states[0] * self.alpha + &g * &g * (1.0 - self.alpha);
@@ -208,6 +238,9 @@ impl Rule for Adagrad {
     fn states(&self) -> Vec<&'static str> {
         vec!["sum"]
     }
+    fn check(&self) -> Result<(), String> {
+        within(&[("lr_decay", self.lr_decay, POSITIVE), ("eps", self.eps, POSITIVE)])
+    }
     fn update(&self, w: &Tensor, g: &Tensor, states: &[Tensor], now: &Now) -> (Tensor, Vec<Tensor>) {
         let g = decayed(g, w, now);
         let sum = &states[0] + &g * &g;
@@ -244,6 +277,9 @@ impl Rule for Lion {
     }
     fn states(&self) -> Vec<&'static str> {
         vec!["mean"]
+    }
+    fn check(&self) -> Result<(), String> {
+        within(&[("beta1", self.beta1, BETA), ("beta2", self.beta2, BETA)])
     }
     fn update(&self, w: &Tensor, g: &Tensor, states: &[Tensor], now: &Now) -> (Tensor, Vec<Tensor>) {
         let by = (&states[0] * self.beta1 + g * (1.0 - self.beta1)).sign();

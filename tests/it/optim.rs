@@ -347,6 +347,45 @@ fn averages_of_the_same_do_not_drift() {
 }
 
 #[test]
+fn settings_out_of_range_are_told() {
+    fn told<R: Rule>(make: impl Fn(&Params) -> Optimizer<R>) -> String {
+        let params = Params::new(&Device::cpu(), 3);
+        let w = params.weight("w", [2, 2], Init::Ones);
+        let mut optimizer = make(&params);
+        let stepped = optimizer.step(w.tensor(&Pass::train(&params)).sum(..).backward(&params));
+        stepped.map_or_else(|error| error.to_string(), |()| "made".into())
+    }
+    let nan = f64::NAN;
+    for (told, want) in [
+        (told(|p| Sgd::new(p, -0.1)), "lr -0.1 is not at least 0"),
+        (told(|p| Sgd::new(p, nan)), "lr NaN is not at least 0"),
+        (told(|p| Sgd::new(p, 0.1).momentum(-0.5)), "momentum -0.5 is not at least 0"),
+        (told(|p| Sgd::new(p, 0.1).momentum(0.5).dampening(nan)), "dampening NaN is not a number"),
+        (told(|p| Sgd::new(p, 0.1).nesterov(true)), "nesterov takes a momentum and no dampening, got 0 and 0"),
+        (told(|p| Sgd::new(p, 0.1).weight_decay(-1.0)), "weight_decay -1 is not at least 0"),
+        (told(|p| Sgd::new(p, 0.1).clip_norm(nan)), "clip_norm NaN is not at least 0"),
+        (told(|p| Sgd::new(p, 0.1).clip_value(-1.0)), "clip_value -1 is not at least 0"),
+        (told(|p| Sgd::new(p, 0.1).average(1.5)), "average 1.5 is not in 0..=1"),
+        (told(|p| Sgd::new(p, 0.1).group("w*", -1.0, 0.0)), "group w*: lr -1 is not at least 0"),
+        (told(|p| Sgd::new(p, 0.1).schedule(Schedule::cosine(0, -1.0))), "the schedule's factor -1 is not at least 0"),
+        (told(|p| Adam::new(p, 0.1).beta1(1.0)), "beta1 1 is not at least 0 and less than 1"),
+        (told(|p| AdamW::new(p, 0.1).beta2(-0.1)), "beta2 -0.1 is not at least 0 and less than 1"),
+        (told(|p| AdamW::new(p, 0.1).eps(-1e-8)), "eps -0.00000001 is not at least 0"),
+        (told(|p| RmsProp::new(p, 0.1).alpha(-1.0)), "alpha -1 is not at least 0"),
+        (told(|p| Adagrad::new(p, 0.1).lr_decay(-1.0)), "lr_decay -1 is not at least 0"),
+        (told(|p| Lion::new(p, 0.1).beta2(nan)), "beta2 NaN is not at least 0 and less than 1"),
+        (told(|p| Adafactor::new(p, 0.1).beta2_decay(0.5)), "beta2_decay 0.5 is not at most 0"),
+        (told(|p| Adafactor::new(p, 0.1).threshold(0.5)), "threshold 0.5 is not at least 1"),
+        (told(|p| Muon::new(p, 0.1).momentum(-1.0)), "momentum -1 is not at least 0"),
+    ] {
+        assert_eq!(told, format!("step: {want}"));
+    }
+    // What PyTorch takes is taken.
+    let wide = |p: &Params| Sgd::new(p, 0.0).momentum(1.5).nesterov(true).clip_norm(f64::INFINITY).average(1.0);
+    assert_eq!([told(wide), told(|p| AdamW::new(p, 0.1).beta1(0.0).beta2(0.0).eps(0.0))], ["made", "made"]);
+}
+
+#[test]
 fn accumulated_batches_are_one_batch() {
     let device = Device::cpu();
     let weights = |parts: usize| {
