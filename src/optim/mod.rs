@@ -221,6 +221,10 @@ impl<R: Rule> Optimizer<R> {
     ///
     /// A setting that cannot be, such as a beta of 1 or a negative learning rate, is an error that names it.
     ///
+    /// A weight that the loss does not use has a gradient of zeros: it decays, its moments fade and move it
+    /// on, where PyTorch leaves a parameter without a gradient alone. [`Params::freeze`] those that shall
+    /// stay as they are, or give `Optimizer` the part of the store that is used.
+    ///
     /// Natively the new ones are written over the old ones, unless something else still needs these:
     /// a [`Param::value`] or a formula that you hold, or the other threads of a rayon pool that this
     /// is called in. Then they get memory of their own.
