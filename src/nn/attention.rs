@@ -108,6 +108,9 @@ impl MultiHeadAttention {
     /// The result for `x: [n, t, size]` where each position sees those of `memory: [n, s, size]`
     /// that `mask` lets it see; see [`AttentionOptions::mask`].
     ///
+    /// A mask is `[t, s]` for all, `[n, t, s]` for each sequence, or `[n, heads, t, s]`; axes of 1
+    /// broadcast, so `[n, 1, s]` hides what a sequence was padded with.
+    ///
     /// ```
     /// # use wgrad::prelude::*;
     /// let device = Device::cpu();
@@ -120,7 +123,16 @@ impl MultiHeadAttention {
     #[track_caller]
     pub fn attend(&self, x: &Tensor, memory: &Tensor, mask: Option<&Tensor>, pass: &Pass) -> Tensor {
         let (weight, bias) = (self.in_proj_weight.tensor(pass), self.in_proj_bias.as_ref().map(|b| b.tensor(pass)));
-        given!(WORD, &[x, memory, &weight], self.fits(x).and_then(|()| self.fits(memory)));
+        given!(WORD, &[x, memory, &weight], {
+            self.fits(x)?;
+            self.fits(memory)?;
+            match mask.filter(|mask| !(2..=4).contains(&mask.rank())) {
+                Some(mask) => Err(format!("takes a mask [t, s], [n, t, s] or [n, heads, t, s], got {}", mask.shape())),
+                None => Ok(()),
+            }
+        });
+        // Without an axis for the heads, the word would take sequences for them.
+        let mask = mask.map(|mask| if mask.rank() == 3 { mask.unsqueeze(1) } else { mask.clone() });
         let size = weight.dim(-1);
         let part = |x: &Tensor, start: usize, n: usize| {
             let w = pass.operand(&weight.narrow(0, start, n));
@@ -136,7 +148,7 @@ impl MultiHeadAttention {
         let start = Tensor::full((), 0, x.device());
         let (q, k) = (self.positioned(self.apart(&q, self.heads), &start), self.apart(&k, self.kv_heads));
         let k = self.positioned(k, &start);
-        self.finish(&q, &k, &self.apart(&v, self.kv_heads), mask, self.causal, pass)
+        self.finish(&q, &k, &self.apart(&v, self.kv_heads), mask.as_ref(), self.causal, pass)
     }
 
     /// The result for the positions of `x: [n, t, size]` that follow those in `cache`; each sees

@@ -538,6 +538,21 @@ fn a_cache_grows_by_what_succeeds_and_begins_again() {
     }
 }
 
+/// As many sequences as heads: a mask of three axes is of sequences all the same.
+#[test]
+fn masks_are_of_sequences() {
+    let attention = nn::MultiHeadAttention::new(&Params::new(&cpu(), 3), 8, 2);
+    let x = crate::support::random(&[2, 3, 8]);
+    let masked = |x: &Tensor, mask: &Tensor| attention.attend(x, x, Some(mask), &Pass::eval());
+    let mask = crate::support::random(&[2, 3, 3]);
+    let y = masked(&x, &mask);
+    let alone = [0, 1].map(|n| masked(&x.narrow(0, n, 1), &mask.narrow(0, n, 1).squeeze(0)));
+    assert_close("each", &numbers(&y), &numbers(&Tensor::cat(&alone, 0)), 1e-6);
+    assert_eq!(numbers(&masked(&x, &mask.unsqueeze(1))), numbers(&y));
+    let takes = "multi_head_attention: takes a mask [t, s], [n, t, s] or [n, heads, t, s], got [3]";
+    assert_eq!(message(&masked(&x, &Tensor::ones([3], &cpu()))), takes);
+}
+
 #[test]
 fn wrong_shapes_of_sequences_are_errors() {
     let params = Params::new(&cpu(), 3);
