@@ -12,12 +12,13 @@ use crate::shape::{AxisSet, Shape};
 /// What becomes of the single losses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reduce {
-    /// Their mean; of class losses, weighted by the classes' weights.
+    /// Their mean; of losses for class ids, weighted by the classes' weights. For probabilities it is
+    /// the mean over rows.
     #[default]
     Mean,
     /// Their sum.
     Sum,
-    /// Their sum divided by the size of the first axis.
+    /// Their sum divided by the size of the first axis; logits `[classes]` are one row.
     BatchMean,
     /// Nothing: they are the result.
     None,
@@ -422,7 +423,7 @@ impl Tensor {
     fn settled(&self, word: &str, reduce: Reduce, x: &Tensor) -> Tensor {
         let n = match reduce {
             Reduce::Mean => self.numel(),
-            Reduce::BatchMean => x.dims().first().copied().unwrap_or(1),
+            Reduce::BatchMean => self.dims().first().copied().unwrap_or(1),
             Reduce::Sum => 1,
             Reduce::None => return self.cast(x.float_dtype()),
         };

@@ -484,6 +484,8 @@ fn losses_at_the_edges() {
     let logits = random(&[3]);
     let one = logits.cross_entropy(&ints(&[2], &[]));
     assert_close("a single row", &exact(&one), &[-exact(&logits.log_softmax(0))[2]], 1e-6);
+    let of_a_batch = logits.cross_entropy_with(&ints(&[2], &[]), ClassOptions::default().reduce(Reduce::BatchMean));
+    assert_eq!(exact(&of_a_batch), exact(&one));
     for x in halves(&random(&[2, 3])) {
         assert_eq!(x.cross_entropy(&ints(&[0, 1], &[2])).dtype(), x.dtype());
         assert_eq!(x.mse_loss(&x, Reduce::Mean).dtype(), x.dtype());
