@@ -86,7 +86,13 @@ impl Tensor {
     #[track_caller]
     pub fn instance_norm(&self, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f64) -> Tensor {
         let src = operands(self, weight, bias);
-        let affine = given!("instance_norm", &src, channels(self, 3, weight, bias));
+        let affine = given!("instance_norm", &src, {
+            let affine = channels(self, 3, weight, bias)?;
+            match self.dims().iter().skip(2).all(|&n| n == 1) {
+                true => Err(format!("a channel of {} has no two values to take a variance of", self.shape())),
+                false => Ok(affine),
+            }
+        });
         let set = (2..self.rank()).fold(AxisSet::default(), AxisSet::and);
         let y = self.standardized("instance_norm", set, eps);
         y.affine("instance_norm", affine, weight, bias).cast(self.float_dtype())

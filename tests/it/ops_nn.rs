@@ -347,6 +347,8 @@ fn norms_of_wrong_input() {
     );
     assert_eq!(message(&w.group_norm(1, None, None, 1e-5)), "group_norm: takes at least 2 dimensions, got [5]");
     assert_eq!(message(&w.instance_norm(None, None, 1e-5)), "instance_norm: takes at least 3 dimensions, got [5]");
+    let only = "instance_norm: a channel of [2, 4, 1, 1] has no two values to take a variance of";
+    assert_eq!(message(&random(&[2, 4, 1, 1]).instance_norm(None, None, 1e-5)), only);
     let (y, mean, var) = random(&[1, 4]).batch_norm(None, None, 1e-5);
     for y in [y, mean, var] {
         assert_eq!(message(&y), "batch_norm: a channel of [1, 4] has no two values to take a variance of");
