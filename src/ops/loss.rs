@@ -367,7 +367,9 @@ impl Tensor {
     }
 
     /// For rows `[n, d]` whose `target: [n]` is 1, `1 - cos(x, z)`; where it is -1,
-    /// `max(cos(x, z) - margin, 0)`; reduced.
+    /// `max(cos(x, z) - margin, 0)`; 0 for any other target; reduced.
+    ///
+    /// As PyTorch has it, `cos(x, z)` is `x · z / sqrt((x · x + 1e-12) (z · z + 1e-12))` here.
     ///
     /// ```
     /// # use wgrad::prelude::*;
@@ -386,9 +388,12 @@ impl Tensor {
                 _ => Err(format!("rows of {} with targets {}", self.shape(), target.shape())),
             }
         });
-        let cos = self.cosine(word, other, -1, 1e-8);
-        let losses = target.gt(0).where_(1.0 - &cos, (cos - margin).relu());
-        losses.settled(word, reduce, self)
+        let (x, z, target) = (self.wide(), other.wide(), target.wide());
+        let row = AxisSet::one(target.rank());
+        let [dot, xx, zz] = [&x * &z, &x * &x, &z * &z].map(|x| x.reduce(word, Reduction::Sum, row));
+        let cos = dot * (xx + 1e-12).rsqrt() * (zz + 1e-12).rsqrt();
+        let apart = target.eq(-1.0).where_((&cos - margin).relu(), 0.0);
+        target.eq(1.0).where_(1.0 - cos, apart).settled(word, reduce, self)
     }
 
     #[track_caller]

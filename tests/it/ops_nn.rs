@@ -488,6 +488,11 @@ fn losses_at_the_edges() {
     assert_close("a single row", &exact(&one), &[-exact(&logits.log_softmax(0))[2]], 1e-6);
     let of_a_batch = logits.cross_entropy_with(&ints(&[2], &[]), ClassOptions::default().reduce(Reduce::BatchMean));
     assert_eq!(exact(&of_a_batch), exact(&one));
+    // PyTorch's numbers: short rows, a row of zeros, and a target that is neither 1 nor -1.
+    let x = floats(&[1e-5, 0.0, 1e-3, 1e-3, 0.0, 0.0, 1.0, 2.0], &[4, 2]);
+    let z = floats(&[1e-5, 0.0, 1e-7, 0.0, 1.0, 1.0, 2.0, 1.0], &[4, 2]);
+    let y = x.cosine_embedding_loss(&z, &floats(&[1.0, 1.0, 1.0, 2.0], &[4]), 0.0, Reduce::None);
+    assert_close("cosine_embedding_loss", &exact(&y), &[0.009_900_987, 0.929_640_2, 1.0, 0.0], 1e-6);
     for x in halves(&random(&[2, 3])) {
         assert_eq!(x.cross_entropy(&ints(&[0, 1], &[2])).dtype(), x.dtype());
         assert_eq!(x.mse_loss(&x, Reduce::Mean).dtype(), x.dtype());
