@@ -59,7 +59,8 @@
 //! | `x == y`, `x < y`, `a & b`, `~a` | `x.eq(&y)`, `x.lt(&y)`, `a.bitand(&b)`, `a.not()` |
 //! | `torch.where(c, x, y)` | `c.where_(&x, &y)` |
 //! | `x.view(-1, 4)`, `x.reshape(-1, 4)` | `x.reshape([-1, 4])` |
-//! | `x.permute(0, 2, 1)`, `x.transpose(1, 2)`, `x.mT` | `x.permute([0, 2, 1])`, `x.transpose(1, 2)`, `x.t()` |
+//! | `x.permute(0, 2, 1)`, `x.transpose(1, 2)` | `x.permute([0, 2, 1])`, `x.transpose(1, 2)` |
+//! | `x.t()`, `x.mT` | `x.t()`, `x.transpose(-1, -2)` |
 //! | `x[1:3, ::2]`, `x[:, 0]` | `x.slice((1..3, ..))` and [`slice_axis`](crate::Tensor::slice_axis) with a step, `x.narrow(1, 0, 1).squeeze(1)` |
 //! | `x.sum()`, `x.mean(dim=(0, 1))`, `x.max(dim=1, keepdim=True).values` | `x.sum(..)`, `x.mean([0, 1])`, `x.max(keepdim(1))` |
 //! | `torch.cat([x, y], dim=0)`, `stack`, `split`, `chunk` | `Tensor::cat(&[x, y], 0)`, `stack`, `split`, `chunk` |
