@@ -150,11 +150,6 @@ fn differences(what: &str, rng: &mut Rng, y: &Tensor, weights: &Tensor, inputs: 
     }
 }
 
-/// The devices that device cases run on.
-pub fn devices() -> Vec<Device> {
-    vec![Device::cpu()]
-}
-
 /// Random elements of `dims`, always the same.
 pub fn random(dims: &[usize]) -> Tensor {
     Rng::new(5).tensor(dims, -2.0..2.0)

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use wgrad::ops::pad::PadMode;
 use wgrad::prelude::*;
 
+use crate::devices::devices;
 use crate::support::{assert_close, exact};
 
 /// Numbers with a shape.
@@ -345,7 +346,7 @@ fn check(ops: &[&str]) {
         let mut any = false;
         for case in cases().iter().filter(|case| case.op == *op) {
             case.check(&Device::cpu(), 1e-6, exact);
-            for device in crate::support::devices() {
+            for device in devices() {
                 case.check(&device, 5e-5, read);
             }
             any = true;
