@@ -129,9 +129,10 @@ fn channels_are_normalised() {
 #[test]
 fn one_plan_serves_every_key() {
     let mut seeds = 0..;
-    makes_no_plan(|| {
-        let keys = key(seeds.next().unwrap()).split_key(4);
-        let x = random_rotate(&random_crop(&random_flip(&images(), 0.5, &keys[0]), 1, &keys[1]), 15.0, &keys[2]);
+    makes_no_plan(|device| {
+        let keys = Tensor::key(seeds.next().unwrap(), device).split_key(4);
+        let x = images().to_device(device);
+        let x = random_rotate(&random_crop(&random_flip(&x, 0.5, &keys[0]), 1, &keys[1]), 15.0, &keys[2]);
         cutout(&x, 2, &keys[3]).realize().unwrap();
     });
 }

@@ -186,10 +186,9 @@ fn an_epoch_that_is_dropped_lets_its_workers_go() {
 
 #[test]
 fn an_epoch_makes_one_plan() {
-    let device = Device::cpu();
     let loader = Loader::new(counted(23), 4).shuffle(3);
-    makes_no_plan(|| {
-        for batch in loader.epoch(&device) {
+    makes_no_plan(|device| {
+        for batch in loader.epoch(device) {
             let loss = (batch.x.sum(1) * &batch.mask).sum(..) / batch.mask.sum(..);
             assert!(loss.item::<f32>().unwrap() > 0.0);
         }
