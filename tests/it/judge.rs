@@ -61,11 +61,11 @@ impl Tally {
         self.skipped += other.skipped;
     }
 
-    /// Panics when 1 % or more of the elements were not compared.
+    /// Panics when more than 1 % of the elements were not compared.
     #[track_caller]
-    pub fn check(&self) {
+    pub fn check(&self, what: &str) {
         let all = self.compared + self.skipped;
-        assert!(self.skipped * 100 <= all, "{} of {all} elements were not compared", self.skipped);
+        assert!(self.skipped * 100 <= all, "{what}: {} of {all} elements were not compared", self.skipped);
     }
 }
 
@@ -98,7 +98,11 @@ pub fn judge(
         let mut salt = 2;
         while marks.iter().any(|mark| matches!(mark, Mark::Wrong(_))) && salt < 2 + RETRIES {
             runs.push(run(Rounding::Some(salt), [base, 0.0, NUDGE][salt as usize % 3], salt)?);
-            marks = self::marks(&runs, n, got, root.dtype(), shades, base);
+            let now = self::marks(&runs, n, got, root.dtype(), shades, base);
+            // What agrees only with leaves that far away is not compared.
+            for (mark, now) in marks.iter_mut().zip(now).filter(|(mark, _)| matches!(mark, Mark::Wrong(_))) {
+                *mark = if matches!(now, Mark::Wrong(_)) { now } else { Mark::Unstable };
+            }
             salt += 1;
         }
         runs.truncate(3);

@@ -39,7 +39,7 @@ fn run(how: &How) {
     }
     assert!(wrong.is_empty(), "graphs that disagree, by seed: {wrong:?}");
     eprintln!("{how}: {tally:?}");
-    tally.check();
+    tally.check(&how.to_string());
 }
 
 #[test]

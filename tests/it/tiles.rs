@@ -61,7 +61,7 @@ fn can(_: &Device, _: &Tiles) -> bool {
 #[track_caller]
 fn agree_within(what: &str, limits: &Limits, build: &dyn Fn(&Device) -> Case) {
     for device in [Some(plain_cpu()), gpu().filter(|gpu| can(gpu, &limits.tiles))].into_iter().flatten() {
-        let _ = agree(what, &How::Foreign(device, limits.clone().into()), build);
+        agree(what, &How::Foreign(device, limits.clone().into()), build);
     }
 }
 
@@ -103,7 +103,7 @@ fn tiles_agree_with_the_drivers_checks() {
             let how = How::Foreign(device.clone(), limits.into());
             // Nothing of it is whole.
             let dims = [1, 7, tile.columns() + 3, 33];
-            let _ = agree(&format!("{tile:?}, checked"), &how, &|device| products(device, dims));
+            agree(&format!("{tile:?}, checked"), &how, &|device| products(device, dims));
         }
     }
 }
@@ -381,7 +381,7 @@ fn gpu_slabs_of_odd_sizes_are_loaded_in_fours() {
     let loader = text.split("fn rhs_four").nth(1).and_then(|rest| rest.split("\n}").next());
     assert!(loader.is_some_and(|loader| loader.contains("quad")), "{text}");
     for device in [gpu(), checked_gpu()].into_iter().flatten() {
-        let _ = agree("an odd slab", &How::Foreign(device, with(Tiles::PORTABLE).into()), &build);
+        agree("an odd slab", &How::Foreign(device, with(Tiles::PORTABLE).into()), &build);
     }
 }
 

@@ -37,12 +37,11 @@ thread_local! {
 }
 
 /// Notes a case; what comes of it, [`run`] tells.
-pub fn agree(what: &str, how: &How, build: &dyn Fn(&Device) -> Case) -> Tally {
+pub fn agree(what: &str, how: &How, build: &dyn Fn(&Device) -> Case) {
     let How::Realize(device) = how;
     let (truth, case) = (build(&Device::cpu()), build(device));
     let what = format!("{what} on {device}");
     NOTED.with(|noted| noted.borrow_mut().push(Noted { what, shades: how.shades(), truth, case }));
-    Tally::default()
 }
 
 /// Runs a test and then the cases that it noted.
@@ -77,5 +76,5 @@ pub async fn run(test: impl FnOnce()) {
             Err(text) => panic!("{what}: {text}"),
         }
     }
-    tally.check();
+    tally.check("all together");
 }
