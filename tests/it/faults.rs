@@ -22,14 +22,26 @@ fn indices_out_of_range() {
             let once = updates.slice_axis(axis, 0..1, 1);
             let axis = axis as usize;
             let scatter = |mode| Op::Scatter { axis, mode, word: Word("scatter") };
+            let gather = |word| Op::Gather { axis, word: Word(word) };
             let empty = Tensor::zeros(if axis == 0 { [0, 5] } else { [4, 0] }, leaves.device);
-            vec![
-                prim(Op::Gather { axis, word: Word("gather") }, &[&x, &index], &[], DType::F32),
-                prim(Op::Gather { axis, word: Word("gather") }, &[&empty, &index], &[], DType::F32),
+            let inside = Tensor::from_vec(vec![1; index.numel()], index.dims(), leaves.device);
+            let read = |word, index: &Tensor| prim(gather(word), &[&x, index], &[], DType::F32);
+            let roots = vec![
+                read("gather", &index),
+                prim(gather("gather"), &[&empty, &index], &[], DType::F32),
                 prim(scatter(ScatterMode::Set), &[&x, &index, &updates], &[], DType::F32),
                 prim(scatter(ScatterMode::Add), &[&x, &index, &updates], &[], DType::F32),
                 prim(scatter(ScatterMode::Add), &[&x, &first, &once], &[], DType::F32),
-            ]
+                // Two words of one kernel.
+                read("first", &inside) + read("second", &index),
+                read("first", &index) + read("second", &inside),
+            ];
+            let words = ["gather", "gather", "scatter", "scatter", "scatter", "second", "first"];
+            for (root, word) in roots.iter().zip(words) {
+                let error = wgrad::realize([root]).and_then(|()| root.to_vec::<f32>()).unwrap_err();
+                assert_eq!((error.kind(), error.op()), (wgrad::ErrorKind::Index, word), "{}", leaves.device);
+            }
+            roots
         });
     }
     for device in &devices {
