@@ -1,6 +1,7 @@
 //! The CPU device's kernels against a plain loop over the same expressions, on one thread and
 //! several.
 
+mod edged;
 mod plain;
 
 use std::panic::Location;
