@@ -73,5 +73,6 @@ mod tracking;
 mod train;
 #[cfg(feature = "gpu")]
 mod tune;
+mod updates;
 mod waves;
 mod wgsl;
