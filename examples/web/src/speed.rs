@@ -25,8 +25,11 @@ pub struct Case {
     flops: f64,
     /// Bytes that one run must move, where they are what counts.
     bytes: f64,
-    make: fn(&Device) -> Box<dyn FnMut() -> Result<Tensor>>,
+    make: fn(&Device) -> Result<Run>,
 }
+
+/// What is run again and again; its operands were computed before.
+type Run = Box<dyn FnMut() -> Result<Tensor>>;
 
 /// What was measured.
 pub struct Figure {
@@ -55,8 +58,8 @@ pub const CASES: &[Case] = &[
         flops: 2.0 * (N * N * N) as f64,
         bytes: 0.0,
         make: |device| {
-            let [a, b] = random([N, N], device);
-            Box::new(move || Ok(a.matmul(&b)))
+            let [a, b] = random([N, N], device)?;
+            Ok(Box::new(move || Ok(a.matmul(&b))))
         },
     },
     Case {
@@ -66,8 +69,8 @@ pub const CASES: &[Case] = &[
         flops: 0.0,
         bytes: 3.0 * 4.0 * (1 << 22) as f64,
         make: |device| {
-            let [x, y] = random([1 << 22, 1], device);
-            Box::new(move || Ok(&x * &y + &x))
+            let [x, y] = random([1 << 22, 1], device)?;
+            Ok(Box::new(move || Ok(&x * &y + &x)))
         },
     },
     Case {
@@ -77,8 +80,8 @@ pub const CASES: &[Case] = &[
         flops: 0.0,
         bytes: 2.0 * 4.0 * (ROWS * ROWS) as f64,
         make: |device| {
-            let [x, _] = random([ROWS, ROWS], device);
-            Box::new(move || Ok(x.softmax(-1)))
+            let [x] = random([ROWS, ROWS], device)?;
+            Ok(Box::new(move || Ok(x.softmax(-1))))
         },
     },
     Case {
@@ -88,9 +91,8 @@ pub const CASES: &[Case] = &[
         flops: 4.0 * (HEADS * T * T * WIDTH) as f64,
         bytes: 0.0,
         make: |device| {
-            let [q, k] = random([HEADS * T, WIDTH], device).map(|x| x.reshape([1, HEADS, T, WIDTH]));
-            let v = &q + &k;
-            Box::new(move || Ok(q.scaled_dot_product_attention(&k, &v, AttentionOptions::default().causal())))
+            let [q, k, v] = random([HEADS * T, WIDTH], device)?.map(|x| x.reshape([1, HEADS, T, WIDTH]));
+            Ok(Box::new(move || Ok(q.scaled_dot_product_attention(&k, &v, AttentionOptions::default().causal()))))
         },
     },
     Case {
@@ -105,24 +107,28 @@ pub const CASES: &[Case] = &[
             let mut adam = DigitsNet::optimizer(&params, 1_000_000);
             let x = Tensor::uniform_in([64, 64], 0.0..16.0, &Tensor::key(SEED, device));
             let y = Tensor::randint([64], 0..10, &Tensor::key(SEED + 1, device));
-            Box::new(move || {
+            wgrad::realize([&x, &y])?;
+            Ok(Box::new(move || {
                 let loss = model.forward(&x, &Pass::train(&params)).cross_entropy(&y);
                 adam.step(loss.backward(&params))?;
                 Ok(loss)
-            })
+            }))
         },
     },
 ];
 
-fn random(dims: [usize; 2], device: &Device) -> [Tensor; 2] {
-    [1, 2].map(|seed| Tensor::normal(dims, &Tensor::key(seed, device)))
+/// Numbers that are drawn once: a formula of them would draw them in every run.
+fn random<const K: usize>(dims: [usize; 2], device: &Device) -> Result<[Tensor; K]> {
+    let drawn = std::array::from_fn(|k| Tensor::normal(dims, &Tensor::key(k as u64 + 1, device)));
+    wgrad::realize(&drawn)?;
+    Ok(drawn)
 }
 
 impl Case {
     /// Measures it by the clock `now`, which tells seconds.
     pub async fn measure(&self, place: &Place, now: fn() -> f64) -> Result<Figure> {
         let device = &place.device;
-        let mut make = (self.make)(device);
+        let mut make = (self.make)(device)?;
         let mut run = || -> Result<Tensor> {
             let y = make()?;
             y.realize()?;
@@ -149,4 +155,20 @@ impl Case {
 /// Waits until `y` is there, and with it all that was begun before.
 async fn settle(y: &Tensor) -> Result<()> {
     y.reshape(-1).narrow(0, 0, 1).read::<f32>().await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a case computes it computes of operands that are there: no run draws a random number.
+    #[test]
+    fn a_run_draws_nothing() {
+        for case in CASES {
+            let mut run = (case.make)(&Device::cpu()).expect(case.id);
+            run().expect(case.id).realize().expect(case.id);
+            let plan = wgrad::explain([&run().expect(case.id)]).expect(case.id).to_string();
+            assert!(!plan.contains("random"), "{}:\n{plan}", case.id);
+        }
+    }
 }
