@@ -16,6 +16,8 @@ use model::{Gpt, GptConfig, Writer};
 pub const CONTEXT: usize = 64;
 /// Windows of the text in a batch.
 pub const BATCH: usize = 8;
+/// Windows of a text at most: every step orders all of them anew, and 4,000 steps look at no more.
+const WINDOWS_MAX: usize = 1 << 15;
 /// How many bytes are written before the page is told.
 const TOLD_EVERY: usize = 8;
 
@@ -31,7 +33,9 @@ impl Text {
     /// `text`, to be learnt in `steps` steps.
     pub fn new(text: &str, steps: u64) -> Result<Text> {
         let tokens = ByteTokenizer.encode(text);
-        let windows = Loader::new(TokenDataset::new(&tokens, CONTEXT, 1)?, BATCH);
+        // A window begins at every byte, in long texts at every few.
+        let stride = tokens.len().div_ceil(WINDOWS_MAX).max(1);
+        let windows = Loader::new(TokenDataset::new(&tokens, CONTEXT, stride)?, BATCH);
         let windows = windows.shuffle(Text::SEED).drop_last(true).workers(0);
         Ok(Text { windows, steps, bytes: tokens.len() })
     }
@@ -85,5 +89,18 @@ impl Learner<Text> {
             }
         }
         Ok(ByteTokenizer.decode(&written))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_has_fewer_windows() {
+        let samples = |bytes: usize| Text::new(&"x".repeat(bytes), 1).expect("a text").loader().samples();
+        assert_eq!(samples(CONTEXT + BATCH), BATCH);
+        assert_eq!(samples(WINDOWS_MAX), (WINDOWS_MAX - CONTEXT) / BATCH * BATCH);
+        assert!((WINDOWS_MAX / 2..=WINDOWS_MAX).contains(&samples(40 * WINDOWS_MAX + 7)));
     }
 }
