@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,9 +15,14 @@ const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 const TARGET: &str = "wasm32-unknown-unknown";
 /// The pages that compute; each is a feature of this package.
 const PAGES: [&str; 3] = ["digits", "gpt", "speed"];
+/// The first file that a build makes, and by which it knows the folder again.
+const FIRST: &str = "wgrad_digits.js";
 
-/// Builds everything into `folder`, which is made anew.
+/// Builds everything into `folder`, which is made anew where it holds a site or nothing.
 pub fn build(folder: &Path) -> Result<(), Box<dyn Error>> {
+    if !may_replace(folder)? {
+        return Err(format!("{}: holds something else than a site that this command built", folder.display()).into());
+    }
     let root = Path::new(PACKAGE).join("../..").canonicalize()?;
     let bindgen = bindgen(&root)?;
     let _ = fs::remove_dir_all(folder);
@@ -42,6 +48,16 @@ pub fn build(folder: &Path) -> Result<(), Box<dyn Error>> {
     fs::copy(root.join("data/digits.csv.gz"), folder.join("digits.csv.gz"))?;
     println!("{}: built", folder.display());
     Ok(())
+}
+
+/// Whether nothing is lost with the folder: it is not there, empty, or a site, which has no folders in it.
+fn may_replace(folder: &Path) -> std::io::Result<bool> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+        entries => entries?.collect::<std::io::Result<Vec<_>>>()?,
+    };
+    let [flat, site] = [entries.iter().all(|entry| entry.path().is_file()), folder.join(FIRST).is_file()];
+    Ok(entries.is_empty() || flat && site)
 }
 
 /// Lays a gzip of the file beside it; how many bytes they have.

@@ -21,7 +21,7 @@ const HELP: &str = "Builds wgrad's web examples and serves them on 127.0.0.1.
 
   --build        only build
   --serve        only serve what was built
-  --folder PATH  where to; target/site
+  --folder PATH  where to, a folder for nothing else; target/site
   --port N       where to serve; 8000
   --reference    print the fingerprints and first losses of the digits page, computed natively
   --check FILE   print the test accuracy of weights that the digits page saved";
