@@ -27,7 +27,7 @@ impl Place {
             }),
             "auto" => match open(false).await {
                 Ok(device) => Ok(Place { device, is_gpu: true, why: "this browser offers it through WebGPU".into() }),
-                Err(_) => Ok(cpu("this browser offers no GPU through WebGPU".into())),
+                Err(error) => Ok(cpu(format!("no GPU through WebGPU: {error}"))),
             },
             other => Err(Error::new(ErrorKind::Operand, "device", format!("{other:?} is none of auto, gpu and cpu"))),
         }
