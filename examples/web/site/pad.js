@@ -3,6 +3,8 @@
 
 const LINE = 0.075;
 const NUDGE = 1 / 24;
+/** Points nearer than this look like one, and a slow hand sends hundreds of them. */
+const NEAREST = 0.01;
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /**
@@ -19,7 +21,8 @@ export function pad(canvas, { changed, told }) {
   }
 
   function extend(x, y) {
-    strokes.at(-1).push([x, y]);
+    const [lastX, lastY] = strokes.at(-1).at(-1);
+    if (Math.hypot(x - lastX, y - lastY) >= NEAREST) strokes.at(-1).push([x, y]);
   }
 
   function after() {

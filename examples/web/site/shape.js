@@ -41,10 +41,11 @@ export function digitise(strokes) {
 
 /** The strokes moved to the middle of the square, scaled to `height` and the usual width. */
 function placed(strokes, height) {
-  const xs = strokes.flatMap((stroke) => stroke.map(([x]) => x));
-  const ys = strokes.flatMap((stroke) => stroke.map(([, y]) => y));
-  const [left, right] = [Math.min(...xs), Math.max(...xs)];
-  const [top, bottom] = [Math.min(...ys), Math.max(...ys)];
+  let [left, right, top, bottom] = [Infinity, -Infinity, Infinity, -Infinity];
+  for (const [x, y] of strokes.flat()) {
+    [left, right] = [Math.min(left, x), Math.max(right, x)];
+    [top, bottom] = [Math.min(top, y), Math.max(bottom, y)];
+  }
   const wide = right - left;
   const high = bottom - top;
   // A dash or a dot stays one: it is not blown up to the height of the square.
@@ -59,7 +60,7 @@ function placed(strokes, height) {
   ]));
 }
 
-/** How far the middle of each dot is from the nearest stroke. */
+/** How far the middle of each dot is from the nearest stroke; infinity where no line is so thick. */
 function distancesFrom(strokes) {
   const nearest = new Float32Array(DOTS * DOTS).fill(Infinity);
   for (const stroke of strokes) {
@@ -67,14 +68,26 @@ function distancesFrom(strokes) {
       const [fromX, fromY] = stroke[Math.max(0, at - 1)];
       const [alongX, alongY] = [x - fromX, y - fromY];
       const square = alongX * alongX + alongY * alongY;
-      for (let dot = 0; dot < nearest.length; dot++) {
-        const dx = (dot % DOTS) + 0.5 - fromX;
-        const dy = Math.floor(dot / DOTS) + 0.5 - fromY;
-        const part = square === 0 ? 0 : Math.min(1, Math.max(0, (dx * alongX + dy * alongY) / square));
-        const distance = Math.hypot(dx - part * alongX, dy - part * alongY);
-        if (distance < nearest[dot]) nearest[dot] = distance;
+      const [left, right] = reached(fromX, x);
+      const [top, bottom] = reached(fromY, y);
+      for (let row = top; row < bottom; row++) {
+        for (let column = left; column < right; column++) {
+          const [dx, dy] = [column + 0.5 - fromX, row + 0.5 - fromY];
+          const part = square === 0 ? 0 : Math.min(1, Math.max(0, (dx * alongX + dy * alongY) / square));
+          const distance = Math.hypot(dx - part * alongX, dy - part * alongY);
+          if (distance < nearest[row * DOTS + column]) nearest[row * DOTS + column] = distance;
+        }
       }
     });
   }
   return nearest;
+}
+
+/** The first dot that a line from one place to another may ink, and the one after the last. */
+function reached(from, to) {
+  const inside = (place) => Math.min(DOTS, Math.max(0, place));
+  return [
+    inside(Math.floor(Math.min(from, to) - THICKEST / 2)),
+    inside(Math.ceil(Math.max(from, to) + THICKEST / 2)),
+  ];
 }
