@@ -5,6 +5,8 @@
 // In:  { id, call: 'open', kind, args }  or  { id, call: <method>, args }
 // Out: { id, value } or { id, error }, before that any number of { id, told }; { fault } at any time
 
+if (self.GPUDevice && !('adapterInfo' in GPUDevice.prototype)) lendInfo();
+
 const engine = import(`./wgrad_${self.name}.js`).then(async (module) => {
   await module.default();
   return module;
@@ -50,6 +52,22 @@ async function value(call, kind, args) {
   if (!session) throw new Error(`${call}: no session is open`);
   if (typeof session[call] !== 'function') throw new Error(`${call}: the session has no such call`);
   return session[call](...args);
+}
+
+/**
+ * wgpu ends where a device does not say what it is, as in Chrome before 132 and the first Safari 26
+ * (November 2025); what its adapter says stands in. With no word of either there is no GPU.
+ */
+function lendInfo() {
+  if (!('info' in GPUAdapter.prototype)) {
+    Object.defineProperty(navigator, 'gpu', { value: undefined });
+    return;
+  }
+  const { requestDevice } = GPUAdapter.prototype;
+  GPUAdapter.prototype.requestDevice = async function lent(...wanted) {
+    const device = await requestDevice.apply(this, wanted);
+    return Object.defineProperty(device, 'adapterInfo', { value: this.info });
+  };
 }
 
 function words(error) {
