@@ -9,12 +9,14 @@ import { grid, ink } from './tiles.js';
 import { training } from './training.js';
 
 const data = fetch('./digits.csv.gz').then(async (answer) => {
-  if (!answer.ok) throw new Error(`digits.csv.gz: the server answered ${answer.status}`);
+  if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
   const bytes = new Uint8Array(await answer.arrayBuffer());
   // Some servers have it unpacked on the way.
   if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
   const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
   return new Uint8Array(await new Response(plain).arrayBuffer());
+}).catch((error) => {
+  throw new Error(`digits.csv.gz could not be loaded: ${error.message}; reload the page`);
 });
 // Each opening waits for the data and reports its failure itself.
 data.catch(() => {});

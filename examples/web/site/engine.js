@@ -17,7 +17,7 @@ function start(kind) {
     if ('told' in data) return call.tell?.(data.told, call.name);
     waiting.delete(data.id);
     if ('error' in data) call.reject(new Error(data.error));
-    else call.resolve(data.value);
+    else call.resolve(data);
   };
   worker.onerror = (event) => {
     stop(`the engine stopped: ${event.message ?? 'its worker could not be loaded'}; reload the page`);
@@ -39,6 +39,9 @@ function ask(message, name, tell) {
   });
 }
 
+/** Whether the GPU is gone; the next step of a session that learns then goes on on another. */
+export const isLost = ({ message }) => message.includes('was lost');
+
 /**
  * Opens a session in place of the one before; `tell` gets what a call reports on its way.
  * @param {'Digits' | 'Gpt' | 'Speed'} kind
@@ -49,11 +52,13 @@ export async function open(kind, args, { tell } = {}) {
   const mine = ++opened;
   if (!worker) start(kind);
   await ask({ call: 'open', kind, args }, 'open', tell);
+  /** What a call comes to, and for how many milliseconds it ran: a call may have to wait for another. */
+  const timed = (method, ...rest) => (mine === opened
+    ? ask({ call: method, args: rest }, method, tell)
+    : Promise.reject(new Error(`${method}: the session is closed`)));
   return {
-    call(method, ...rest) {
-      if (mine !== opened) return Promise.reject(new Error(`${method}: the session is closed`));
-      return ask({ call: method, args: rest }, method, tell);
-    },
+    timed,
+    call: (method, ...rest) => timed(method, ...rest).then(({ value }) => value),
     close() {
       if (mine !== opened) return Promise.resolve();
       opened += 1;

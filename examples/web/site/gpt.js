@@ -2,7 +2,7 @@
 // It joins the parts of the page; training.js knows how to train.
 
 import { chart } from './chart.js';
-import { $, fail, fromAddress, grouped, notice, numberOf, record } from './page.js';
+import { $, fail, fromAddress, grouped, numberOf, record } from './page.js';
 import { TEXT } from './text.js';
 import { training } from './training.js';
 
@@ -82,12 +82,10 @@ $('generate').addEventListener('click', async () => {
   generating = true;
   ready();
   $('output').setAttribute('aria-busy', 'true');
-  try {
+  await page.attempt(() => {
     const seed = crypto.getRandomValues(new Uint32Array(1))[0];
-    await write($('prompt').value, numberOf('length'), numberOf('temperature'), seed, $('output'));
-  } catch (error) {
-    notice(error.message);
-  }
+    return write($('prompt').value, numberOf('length'), numberOf('temperature'), seed, $('output'));
+  });
   $('output').removeAttribute('aria-busy');
   generating = false;
   ready();

@@ -3,8 +3,11 @@
 // what a page does between steps, is the page's own (`hooks`).
 
 import { frames, pace, seldom } from './clocks.js';
-import { open } from './engine.js';
+import { isLost, open } from './engine.js';
 import { $, bytes, device, download, fail, grouped, notice, record, say, short, timing } from './page.js';
+
+/** Weights are a few hundred kilobytes: what is larger is another file. */
+const FILE_BYTES_MAX = 64 * 1024 ** 2;
 
 /**
  * @param {{ kind: string, file: string, args: () => Promise<unknown[]>, tell?: Function,
@@ -22,6 +25,7 @@ export function training({ kind, file, args, tell, hooks }) {
   let about = null;
   let last = null;
   let done = false;
+  let weights = null; // what the user loaded: until a step was taken, a lost GPU has the only other copy
   let wanted = false; // what the user asked for last: to train, or not to
   let pending = false; // whether a session is being opened
   let asked = 0; // the number of the session that was asked for last
@@ -41,13 +45,12 @@ export function training({ kind, file, args, tell, hooks }) {
   async function start(mine) {
     await loop;
     if (mine !== asked) return;
-    [session, about, last, done] = [null, null, null, false];
-    record.losses.length = 0;
-    record.accuracies.length = 0;
+    [session, about, weights] = [null, null, null];
+    forget();
     watch.clear();
-    speed.clear();
     timing('firstStep', null);
     notice('');
+    $('file-note').textContent = '';
     device({ device: '–', kind: '', why: 'not known yet' });
     hooks.cleared();
     paint();
@@ -71,6 +74,14 @@ export function training({ kind, file, args, tell, hooks }) {
     buttons();
   }
 
+  /** Nothing is learned yet. */
+  function forget() {
+    [last, done] = [null, false];
+    record.losses.length = 0;
+    record.accuracies.length = 0;
+    speed.clear();
+  }
+
   async function train(clicked) {
     const mine = asked;
     const going = () => wanted && !done && mine === asked;
@@ -82,7 +93,8 @@ export function training({ kind, file, args, tell, hooks }) {
       try {
         while (going()) await steps(clicked, going);
       } catch (error) {
-        fail(error);
+        shown(error);
+        say('stopped');
       }
       watch.stop();
     }
@@ -97,17 +109,18 @@ export function training({ kind, file, args, tell, hooks }) {
   async function steps(clicked, going) {
     say('training');
     while (going()) {
-      const began = performance.now();
-      const result = await session.call('step');
-      speed.add(performance.now() - began);
-      if (!last) timing('firstStep', performance.now() - clicked);
+      const { value: result, took } = await session.timed('step');
+      speed.add(took);
+      if (!$('timing').dataset.firstStep) timing('firstStep', performance.now() - clicked);
       await take(result);
       buttons();
-      await hooks.stepped(result);
+      await attempt(() => hooks.stepped(result));
       repaint();
     }
-    await take(await session.call('flush'));
-    await hooks.rested?.(last);
+    await attempt(async () => {
+      await take(await session.call('flush'));
+      await hooks.rested?.(last);
+    });
     paint();
     say(done ? 'done' : 'paused');
   }
@@ -126,6 +139,7 @@ export function training({ kind, file, args, tell, hooks }) {
       about = await session.call('about');
       device(about);
       buttons();
+      if (weights && result.step === 0) await session.call('load', weights);
     }
   }
 
@@ -174,8 +188,16 @@ export function training({ kind, file, args, tell, hooks }) {
     try {
       await action();
     } catch (error) {
-      notice(error.message);
+      shown(error);
     }
+  }
+
+  /** Shows a mistake. Where the GPU is gone training is not at its end: it goes on from before that. */
+  function shown(error) {
+    notice(error.message);
+    if (!isLost(error)) return;
+    done = false;
+    buttons();
   }
 
   $('train').addEventListener('click', () => {
@@ -193,14 +215,26 @@ export function training({ kind, file, args, tell, hooks }) {
     const [chosen] = $('load').files;
     $('load').value = '';
     if (!chosen) return;
-    await session.call('load', new Uint8Array(await chosen.arrayBuffer()));
+    if (chosen.size > FILE_BYTES_MAX) {
+      throw new Error(`${chosen.name}: ${bytes(chosen.size)} are no weights; they have ${bytes(FILE_BYTES_MAX)} at most`);
+    }
+    const given = new Uint8Array(await chosen.arrayBuffer());
+    await session.call('load', given);
+    weights = given;
+    forget();
     $('file-note').textContent = `${chosen.name} loaded`;
+    if (!active) say('ready');
+    paint();
+    buttons();
     await hooks.loaded?.();
     paint();
   }));
   $('plug').addEventListener('click', () => attempt(async () => {
     await session.call('loseDevice');
-    if (!active) notice('The GPU is gone; the next step finds out and recovers.');
+    if (active) return;
+    done = false;
+    notice('The GPU is gone; the next step finds out and recovers.');
+    buttons();
   }));
 
   return {

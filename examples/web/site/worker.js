@@ -3,7 +3,7 @@
 // name is that of the page whose engine it loads.
 //
 // In:  { id, call: 'open', kind, args }  or  { id, call: <method>, args }
-// Out: { id, value } or { id, error }, before that any number of { id, told }; { fault } at any time
+// Out: { id, value, took } or { id, error }, before that any number of { id, told }; { fault } at any time
 
 if (self.GPUDevice && !('adapterInfo' in GPUDevice.prototype)) lendInfo();
 
@@ -11,7 +11,7 @@ const engine = import(`./wgrad_${self.name}.js`).then(async (module) => {
   await module.default();
   return module;
 }).catch((error) => {
-  throw new Error(`the engine could not be loaded: ${words(error)}`);
+  throw new Error(`the engine could not be loaded: ${words(error)}; reload the page`);
 });
 // Every call waits for the engine and reports its failure itself.
 engine.catch(() => {});
@@ -32,7 +32,9 @@ self.addEventListener('unhandledrejection', (event) => {
 async function answer({ id, call, kind, args = [] }) {
   const tell = (told) => self.postMessage({ id, told });
   try {
-    self.postMessage({ id, value: await value(call, kind, [...args, tell]) });
+    const began = performance.now();
+    const found = await value(call, kind, [...args, tell]);
+    self.postMessage({ id, value: found, took: performance.now() - began });
   } catch (error) {
     self.postMessage({ id, error: words(error) });
   }
