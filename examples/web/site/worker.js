@@ -45,6 +45,8 @@ async function value(call, kind, args) {
   if (call === 'open' || call === 'close') {
     const former = session;
     session = null;
+    // Its memory would wait for the browser to collect what it no longer needs.
+    former?.loseDevice?.();
     former?.free?.();
     if (call === 'close') return null;
     if (typeof module[kind]?.open !== 'function') throw new Error(`open: no session of the kind ${kind}`);
