@@ -1,7 +1,7 @@
 // The speed page: runs the engine's own cases on this machine and puts the figures into a table.
 // It knows cases by id and name, and nothing of what they compute.
 
-import { open } from './engine.js';
+import { isLost, open } from './engine.js';
 import { $, device, fail, fromAddress, notice, record, say, short } from './page.js';
 
 const COLUMNS = [
@@ -28,9 +28,11 @@ function duration(seconds) {
 
 async function start() {
   const mine = ++asked;
-  session = null;
-  results = new Map();
+  [session, cases, results] = [null, [], new Map()];
   notice('');
+  table();
+  $('share').textContent = 'not run yet';
+  $('copied').textContent = '';
   device({ device: '–', kind: '', why: 'not known yet' });
   say('opening');
   buttons();
@@ -40,7 +42,8 @@ async function start() {
     const list = await opened.call('cases');
     if (mine !== asked) return;
     [session, about, cases] = [opened, facts, list];
-    device(about);
+    await device(about);
+    if (mine !== asked) return;
     table();
     share();
     say('ready');
@@ -88,6 +91,7 @@ async function run() {
   $('progress').hidden = false;
   $('progress').max = cases.length;
   let failed = 0;
+  let lost = '';
   for (const [at, { id, name }] of cases.entries()) {
     $('progress').value = at;
     say(`running ${name}, ${at + 1} of ${cases.length}`);
@@ -101,12 +105,19 @@ async function run() {
       failed += 1;
       fill(row.cells[1], 'failed');
       notice(`${name} failed: ${error.message}`);
+      if (isLost(error)) lost = error.message;
     }
     row.className = '';
     share();
+    if (lost) break;
   }
   $('progress').hidden = true;
   running = false;
+  if (lost) {
+    await start();
+    if (session) notice(`The GPU was lost (${lost}). Here is another session: run it again.`);
+    return;
+  }
   buttons();
   say(failed === 0 ? 'done' : `done, ${failed} of ${cases.length} failed`);
 }
@@ -122,7 +133,7 @@ function share() {
     .join('  '));
   $('share').textContent = [
     `wgrad in a browser, ${new Date().toISOString().slice(0, 10)}`,
-    `device: ${about.device} (${about.kind})`,
+    `device: ${$('device-name').textContent} (${about.kind})`,
     `why: ${about.why}`,
     `browser: ${navigator.userAgent}`,
     '',
