@@ -7,7 +7,9 @@ only those tests. The GPU is Chromium's software one, so times are those of a sl
 """
 
 import json
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ from webdriver import NO_WEBGPU, SWIFTSHADER, Driver
 
 PORT = 8517
 SITE = f"http://127.0.0.1:{PORT}"
+OTHER = f"http://127.0.0.1:{PORT + 1}"
 TESTS = []
 # Times are printed to be read; a test fails only where something is wrong, not where a machine is busy.
 SLOW = 4
@@ -56,6 +59,20 @@ def quiet(browser):
     assert not console, f"the console says {console}"
     sent = browser.requests()
     assert not sent, f"the page asked for {sent} after it was ready"
+
+
+def before_calls(browser, script):
+    """Has `script` look at each `message` to the worker before it is sent; it may `send` others, or `answer` itself."""
+    browser.run("""
+        const post = (window.post ??= Worker.prototype.postMessage);
+        const script = new Function('message', 'send', 'answer', arguments[0]);
+        Worker.prototype.postMessage = function (message) {
+          let answered = false;
+          const send = (call) => post.call(this, { id: -1, call });
+          const answer = (data) => { answered = true; this.onmessage({ data: { id: message.id, ...data } }); };
+          script(message, send, answer);
+          if (!answered) post.call(this, message);
+        };""", script)
 
 
 def same_numbers(browser, reference):
@@ -105,6 +122,7 @@ def digits_on_the_gpu(browser, tools):
     turn = [(0.5 + 0.24 * x, 0.5 - 0.36 * y) for x, y in CIRCLE]
     browser.draw("#pad", turn)
     browser.wait("a 0 is read", lambda: browser.text("#guess") == "0", 20)
+    long_strokes(browser)
 
     before = browser.text("#accuracy") if browser.text("#status") == "done" else None
     saved = tools.downloads / "digits.safetensors"
@@ -121,6 +139,30 @@ def digits_on_the_gpu(browser, tools):
     quiet(browser)
 
 
+def long_strokes(browser):
+    """A slow hand leaves few points, and a stroke of very many is read as well."""
+    points = browser.run("""
+        const canvas = document.createElement('canvas');
+        canvas.style = 'position: fixed; inset: 0; inline-size: 200px; block-size: 200px';
+        canvas.setPointerCapture = () => {};
+        document.body.append(canvas);
+        return import('./pad.js').then(({ pad }) => {
+          const drawing = pad(canvas, { changed() {}, told() {} });
+          const send = (name, x) => canvas.dispatchEvent(new PointerEvent(name, { clientX: x, clientY: 100 }));
+          send('pointerdown', 0);
+          for (let x = 0; x <= 200; x += 0.05) send('pointermove', x);
+          canvas.remove();
+          return drawing.strokes[0].length;
+        });""")
+    assert 50 < points <= 101, f"{points} points of a line"
+    inked = browser.run("""
+        return import('./shape.js').then(({ digitise }) => {
+          const long = Array.from({ length: 200000 }, (_, at) => [0.5, at / 200000]);
+          return [[long], [[[0.5, 0], [0.5, 1]]]].map((strokes) => [...digitise(strokes)].join());
+        });""")
+    assert inked[0] == inked[1], inked
+
+
 @test(*NO_WEBGPU)
 def digits_without_webgpu(browser, tools):
     """A browser without WebGPU trains on the CPU, and says so; the numbers are the same."""
@@ -129,6 +171,7 @@ def digits_without_webgpu(browser, tools):
     browser.click("#train")
     same_numbers(browser, tools.reference)
     browser.wait("accuracy over 0.9", lambda: accuracy(browser) > 0.9, 240)
+    assert browser.text("#device-why").startswith("no GPU through WebGPU: "), browser.text("#device-why")
     print(f"    {browser.text('#speed')} steps/s: {browser.text('#device-why')}")
     browser.screenshot(tools.artifacts / "digits-cpu.png")
     quiet(browser)
@@ -147,6 +190,52 @@ def a_lost_gpu(browser, tools):
     print(f"    {said}")
     browser.screenshot(tools.artifacts / "digits-recovered.png")
     browser.wait("accuracy over 0.9", lambda: accuracy(browser) > 0.9, 240)
+    quiet(browser)
+
+
+@test(*SWIFTSHADER)
+def weights_go_on(browser, tools):
+    """A GPU lost while test images are read, weights loaded after the end, and lost before the first step."""
+    ready(browser, "digits.html?device=gpu&epochs=1")
+    before_calls(browser, "if (message.call === 'evaluate' && !window.lost) { window.lost = true; send('loseDevice'); }")
+    browser.click("#train")
+    browser.wait("a recovery", lambda: "from step 0" in browser.text("#notice"), 60)
+    browser.wait("the end", lambda: browser.text("#status") == "done", 60)
+    assert len(losses(browser)) == 23 and accuracy(browser) > 0.3, browser.text("#accuracy")
+    first = losses(browser)[0][1]
+    saved = tools.downloads / "digits.safetensors"
+    saved.unlink(missing_ok=True)
+    browser.click("#save")
+    browser.wait("the file", lambda: saved.exists() and saved.stat().st_size > 200_000)
+
+    browser.type("#load", str(saved))
+    browser.wait("the loaded weights", lambda: browser.text("#status") == "ready")
+    assert browser.text("#step") == "0" and not losses(browser), browser.text("#step")
+    browser.run("document.querySelector('#more').open = true")
+    browser.click("#plug")
+    browser.wait("a notice", lambda: "The GPU is gone" in browser.text("#notice"))
+    browser.click("#train")
+    browser.wait("a recovery", lambda: "from step 0" in browser.text("#notice"), 30)
+    again = browser.wait("a loss", lambda: losses(browser))[0][1]
+    assert again < 0.7 * first, f"a loss of {again} with what was loaded, {first} at first"
+    browser.wait("the end", lambda: browser.text("#status") == "done", 60)
+    browser.click("#plug")
+    browser.wait("a way on", lambda: browser.run("return !document.querySelector('#train').disabled"))
+    browser.click("#train")
+    browser.wait("a recovery", lambda: "from step 0" in browser.text("#notice"), 30)
+
+    # In the middle of a step, and of losses on their way.
+    browser.click("#reset")
+    browser.wait("a fresh session", lambda: browser.text("#status") == "ready", 30)
+    assert not browser.text("#file-note") and not browser.text("#notice")
+    before_calls(browser, """
+        const [liveBytes, peakBytes, pooledBytes, epoch, losses] = [1, 1, 1, 1, []];
+        const report = (step) => ({ value: { step, epoch, losses, done: step > 3, liveBytes, peakBytes, pooledBytes }, took: 500 });
+        if (message.call === 'step') answer(report(window.faked = (window.faked ?? 0) + 1));
+        if (message.call === 'flush') answer(report(window.faked));""")
+    browser.click("#train")
+    browser.wait("the end", lambda: browser.text("#status") == "done", 30)
+    assert browser.text("#speed") == "2.00", "steps are timed where they run"
     quiet(browser)
 
 
@@ -202,7 +291,13 @@ def speed(browser, tools):
     browser.wait("the end", lambda: browser.text("#status") == "done", 240)
     print("    " + browser.text("#share").replace("\n", "\n    "))
     assert "GFLOP/s" in browser.text("#share") and "GB/s" in browser.text("#share")
+    assert f"device: {browser.text('#device-name')} (gpu)" in browser.text("#share")
     browser.screenshot(tools.artifacts / "speed.png")
+    before_calls(browser, "if (message.call === 'run') answer({ error: 'realize: the device was lost' });")
+    browser.click("#run")
+    browser.wait("another session", lambda: browser.text("#status") == "ready", 30)
+    assert "another session" in browser.text("#notice") and "not run yet" in browser.text("#share")
+    browser.screenshot(tools.artifacts / "speed-lost.png")
     quiet(browser)
 
 
@@ -215,11 +310,54 @@ def mistakes_are_told(browser, tools):
     browser.type("#load", str(bad))
     said = browser.wait("a notice", lambda: browser.text("#notice"), 20)
     assert "byte" in said, said
+    with bad.open("wb") as file:
+        file.truncate(65 * 1024**2)
+    browser.type("#load", str(bad))
+    browser.wait("a notice", lambda: "64.0 MiB at most" in browser.text("#notice"), 20)
+    bad.unlink()
     ready(browser, "gpt.html?device=gpu")
     browser.run("const t = document.querySelector('#text'); t.value = 'abc'; t.dispatchEvent(new Event('change', {bubbles: true}))")
     said = browser.wait("a notice", lambda: browser.text("#notice"), 20)
     print(f"    {said}")
     quiet(browser)
+    mine = tools.downloads / "mine"
+    mine.mkdir(exist_ok=True)
+    (mine / "thesis.txt").write_text("all of it")
+    # Were the folder taken, the compiler would be missed only then.
+    built = subprocess.run([tools.path, "--build", "--folder", mine], capture_output=True, text=True,
+                           env={**os.environ, "WASM_CARGO": "/bin/false"})
+    assert built.returncode and "something else" in built.stderr and (mine / "thesis.txt").exists(), built.stderr
+
+
+@test(*SWIFTSHADER)
+def an_older_browser(browser, tools):
+    """Where devices do not say what they are, their adapters do; where neither does, there is no GPU. A file is missing."""
+    folder = tools.downloads / "other"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(tools.site, folder)
+    worker = folder / "worker.js"
+    older = "delete GPUDevice.prototype.adapterInfo; if (self.name === 'speed') delete GPUAdapter.prototype.info;\n"
+    worker.write_text(older + worker.read_text())
+    (folder / "digits.csv.gz").rename(folder / "away")
+    server = tools.serve(folder, PORT + 1)
+    try:
+        browser.go(f"{OTHER}/gpt.html?device=gpu")
+        browser.wait("ready", lambda: browser.text("#status") == "ready", 30)
+        browser.go(f"{OTHER}/speed.html?device=gpu")
+        said = browser.wait("a notice", lambda: browser.text("#notice"), 20)
+        assert "no adapter" in said, said
+        browser.run("const d = document.querySelector('#device'); d.value = 'cpu'; d.dispatchEvent(new Event('change'))")
+        browser.wait("ready", lambda: browser.text("#status") == "ready", 30)
+        browser.go(f"{OTHER}/digits.html")
+        said = browser.wait("a notice", lambda: browser.text("#notice"), 20)
+        assert "digits.csv.gz" in said and "reload the page" in said, said
+        (folder / "away").rename(folder / "digits.csv.gz")
+        (folder / "wgrad_digits.js").unlink()
+        browser.go(f"{OTHER}/digits.html")
+        said = browser.wait("a notice", lambda: browser.text("#notice"), 20)
+        assert "the engine" in said and "reload the page" in said, said
+    finally:
+        server.terminate()
 
 
 @test(*SWIFTSHADER)
@@ -253,8 +391,12 @@ class Tools:
         self.artifacts = pathlib.Path(artifacts).resolve()
         self.downloads = self.artifacts / "downloads"
         self.downloads.mkdir(parents=True, exist_ok=True)
-        self.server = subprocess.Popen([self.path, "--serve", "--folder", site, "--port", str(PORT)], stdout=subprocess.DEVNULL)
+        self.site = pathlib.Path(site).resolve()
+        self.server = self.serve(self.site, PORT)
         self.reference = json.loads(self.program("--reference"))
+
+    def serve(self, folder, port):
+        return subprocess.Popen([self.path, "--serve", "--folder", folder, "--port", str(port)], stdout=subprocess.DEVNULL)
 
     def program(self, *words):
         return subprocess.run([self.path, *words], check=True, capture_output=True, text=True).stdout.strip()
