@@ -1,34 +1,14 @@
-// The remainder with the sign of the divisor, and the quotient that goes with it: by long division
-// of the digits. WGSL allows a division to be off by two units and a half, so that 41 / 41 may be
-// less than 1, and an fma to round twice.
+// The remainder with the sign of the divisor, and the quotient that goes with it: by long division,
+// for WGSL allows a division to be off by two units and a half, so that 41 / 41 may be less than 1.
 fn truncated_rem(x: f32, z: f32) -> f32 {
-    let a = bitcast<u32>(x) & 0x7fffffffu;
-    let b = bitcast<u32>(z) & 0x7fffffffu;
-    if (a >= 0x7f800000u || b == 0u || b > 0x7f800000u) {
-        return bitcast<f32>(a | 0x7fc00000u);
+    let d = abs(z);
+    var r = abs(x);
+    // The divisor with the exponent of what is left, or half of that, is taken away without rounding.
+    for (var turn = 0u; turn < 256u && r >= d; turn++) {
+        let t = bitcast<f32>((bitcast<u32>(r) & 0x7f800000u) | (bitcast<u32>(d) & 0x7fffffu));
+        r -= select(t, 0.5 * t, t > r);
     }
-    if (a < b) {
-        return x;
-    }
-    let lowest = max(b >> 23u, 1u);
-    let divisor = digits(b);
-    var left = max(a >> 23u, 1u) - lowest;
-    var r = digits(a) % divisor;
-    while (left > 0u) {
-        let step = min(left, 8u);
-        r = (r << step) % divisor;
-        left -= step;
-    }
-    // As many digits up as there are free, but not below the least exponent.
-    let up = min(countLeadingZeros(r) - 8u, lowest - 1u);
-    let shifted = r << up;
-    let exponent = select(0u, lowest - up, shifted >= 0x800000u);
-    let bits = select(exponent << 23u | (shifted & 0x7fffffu), 0u, r == 0u);
-    return bitcast<f32>(bits | (bitcast<u32>(x) & 0x80000000u));
-}
-
-fn digits(a: u32) -> u32 {
-    return (a & 0x7fffffu) | select(0u, 0x800000u, a >= 0x800000u);
+    return select(select(r, -r, x < 0.0), x / z * z, r >= d);
 }
 
 fn floor_rem(x: f32, z: f32) -> f32 {

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use crate::compile::kernel::Dot;
 use crate::compile::plan::{Limits, Target};
+use crate::graph::source::ALL_KERNELS;
 
 /// How a product is cut: the results of a workgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -269,7 +270,7 @@ impl Tiles {
         let results = dims.iter().fold(3usize, |n, &m| n.saturating_mul(m));
         let computed = move |tile: &Tile| tile.groups(dims).saturating_mul(2 * tile.rows() * tile.columns());
         let smallest = self.smallest();
-        self.ladder.iter().filter(move |tile| **tile == smallest || computed(tile) <= results)
+        self.ladder.iter().filter(move |tile| !ALL_KERNELS || **tile == smallest || computed(tile) <= results)
     }
 
     /// How many times as many workgroups would keep the device busy: of small ones it takes more, for what
@@ -283,6 +284,9 @@ impl Tiles {
     /// something to do; their number divides `whole`. Larger tiles load less, so they come first.
     pub fn parts(&self, [batch, m, n, k]: [usize; 4], whole: usize) -> Option<usize> {
         let dims = [batch, m, n];
+        if !ALL_KERNELS {
+            return self.narrow_parts(self.smallest().groups(dims), k, whole);
+        }
         for tile in self.fitting(dims) {
             let missing = self.missing(tile, dims);
             let most = match *tile == self.smallest() {
