@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use crate::compile::plan::{Home, Plan};
+use crate::compile::plan::{Home, Plan, Slot};
 use crate::compile::shader::Shader;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::compile::waves;
@@ -32,6 +32,8 @@ const BINDINGS_MAX: usize = 8;
 pub struct Program {
     gpu: Arc<Gpu>,
     plan: Arc<Plan>,
+    /// For each slot, its place among the buffers of a run.
+    places: Vec<usize>,
     launches: Vec<Launch>,
     /// The launches of each submission.
     submissions: Vec<Range<usize>>,
@@ -53,7 +55,7 @@ struct Launch {
     meta_offset: Option<u64>,
     raises_faults: bool,
     windows: Arc<[Window]>,
-    /// The slots to wait for before it, on behalf of what runs beside it.
+    /// The places of what to wait for before it, on behalf of what runs beside it.
     #[cfg(not(target_arch = "wasm32"))]
     waits: Vec<usize>,
     /// Bytes and operations, by prediction.
@@ -61,9 +63,9 @@ struct Launch {
     work: [u64; 2],
 }
 
-/// A range of the memory of a slot.
+/// A range of one of a run's buffers.
 struct Window {
-    slot: usize,
+    place: usize,
     offset: u64,
     size: wgpu::BufferSize,
 }
@@ -72,6 +74,26 @@ struct Window {
 struct Bound {
     ids: Vec<u64>,
     group: wgpu::BindGroup,
+}
+
+/// For each slot, its place among the buffers of a run: leaves, temporaries, the runtime scalars,
+/// then outputs. A slot has one for good, so a run does not count hundreds of them up and down.
+fn places(plan: &Plan) -> Vec<usize> {
+    let temps = plan.leaves.len();
+    let scalars = temps + plan.allocations.len();
+    let mut outputs = scalars + usize::from(plan.scalars.is_some());
+    let place = |slot: &Slot| match slot.home {
+        Home::Leaf(n) if n < temps => n,
+        Home::Temp(n) if n < plan.allocations.len() => temps + n,
+        Home::Scalars => scalars,
+        Home::Output => {
+            outputs += 1;
+            outputs - 1
+        }
+        // No memory, which a run refuses.
+        Home::Leaf(_) | Home::Temp(_) => usize::MAX,
+    };
+    plan.slots.iter().map(place).collect()
 }
 
 impl Gpu {
@@ -84,6 +106,7 @@ impl Gpu {
         let named: Vec<_> = plan.steps.iter().map(|step| step.kernel.name.as_str()).zip(shaders).collect();
         let pipelines = self.pipelines(&named)?;
         let pace = self.pace();
+        let places = places(&plan);
         let mut launches = Vec::with_capacity(shaders.len());
         let mut seconds = Vec::with_capacity(shaders.len());
         let mut metas = Vec::new();
@@ -91,7 +114,9 @@ impl Gpu {
         let mut waits = waves::waits(&plan).into_iter();
         for ((step, shader), pipeline) in plan.steps.iter().zip(shaders).zip(pipelines) {
             #[cfg(not(target_arch = "wasm32"))]
-            let mut waits = waits.next().unwrap_or_default();
+            let waits = waits.next().unwrap_or_default();
+            #[cfg(not(target_arch = "wasm32"))]
+            let mut waits: Vec<usize> = waits.iter().filter_map(|&slot| places.get(slot).copied()).collect();
             let name: Arc<str> = step.kernel.name.as_str().into();
             let step_seconds = pace.seconds(step.flops, step.bytes);
             let slices = self.slices(&name, shader, step_seconds)?;
@@ -105,10 +130,10 @@ impl Gpu {
             let mut windows = Vec::with_capacity(shader.bindings.len());
             for binding in &shader.bindings {
                 let slot = step.kernel.buffers.get(binding.buffer).map(|buffer| buffer.slot);
-                let slot = slot.filter(|&slot| slot < plan.slots.len());
-                match (slot, wgpu::BufferSize::new(binding.size_bytes)) {
-                    (Some(slot), Some(size)) => windows.push(Window { slot, offset: binding.offset_bytes, size }),
-                    _ => return Err(mismatch(&name, format!("{binding:?} binds nothing of the plan"))),
+                let place = slot.and_then(|slot| places.get(slot).copied());
+                match (place, wgpu::BufferSize::new(binding.size_bytes)) {
+                    (Some(place), Some(size)) => windows.push(Window { place, offset: binding.offset_bytes, size }),
+                    _ => return Err(mismatch(&name, format!("binding {} is of nothing in the plan", windows.len()))),
                 }
             }
             let windows: Arc<[Window]> = windows.into();
@@ -156,7 +181,7 @@ impl Gpu {
         };
         let raises_faults = launches.iter().any(|launch| launch.raises_faults);
         let bound = Mutex::new(launches.iter().map(|_| Vec::new()).collect());
-        Ok(Program { gpu: Arc::clone(self), plan, launches, submissions, meta, scalars, raises_faults, bound })
+        Ok(Program { gpu: Arc::clone(self), plan, places, launches, submissions, meta, scalars, raises_faults, bound })
     }
 
     /// What is dispatched of a shader that takes `seconds`; nothing when its grid has a 0.
@@ -188,8 +213,8 @@ impl Program {
         gpu.health.check(op)?;
         self.launches.iter().try_for_each(|launch| launch.pipeline.check())?;
         let serial = gpu.health.begin();
-        let slots = self.memory(op, leaves, serial)?;
-        let outputs = self.plan.outputs.iter().map(|&slot| slots.get(slot).and_then(Option::as_ref).map(Arc::clone));
+        let buffers = self.memory(op, leaves, serial)?;
+        let outputs = self.plan.outputs.iter().map(|&slot| buffers.get(*self.places.get(slot)?).map(Arc::clone));
         let outputs: Option<Vec<_>> = outputs.collect();
         let outputs = outputs.ok_or_else(|| mismatch(op, "a root has no memory"))?;
         if ALL_KERNELS {
@@ -207,11 +232,11 @@ impl Program {
             let launches = self.launches.iter().zip(bound.iter_mut()).take(range.end).skip(range.start);
             #[cfg(not(target_arch = "wasm32"))]
             let submitted = match gpu.recorder().is_on() {
-                true => self.submit_timed(op, launches, &slots),
-                false => self.submit(op, launches, &slots),
+                true => self.submit_timed(op, launches, &buffers),
+                false => self.submit(op, launches, &buffers),
             };
             #[cfg(target_arch = "wasm32")]
-            let submitted = self.submit(op, launches, &slots);
+            let submitted = self.submit(op, launches, &buffers);
             if let Err(error) = submitted {
                 // The driver may have refused a bind group, and the next run shall make its own.
                 bound.iter_mut().for_each(Vec::clear);
@@ -232,7 +257,7 @@ impl Program {
         &self,
         op: &str,
         launches: impl Iterator<Item = (&'a Launch, &'a mut Vec<Bound>)>,
-        slots: &[Option<Arc<GpuBuffer>>],
+        buffers: &[Arc<GpuBuffer>],
     ) -> Result<()> {
         let gpu = &self.gpu;
         let commands = gpu.scoped(ErrorKind::Device, op, || {
@@ -242,7 +267,7 @@ impl Program {
             for (launch, bound) in launches {
                 #[cfg(not(target_arch = "wasm32"))]
                 if !launch.waits.is_empty() {
-                    let read = launch.waits.iter().filter_map(|&slot| slots.get(slot)?.as_ref());
+                    let read = launch.waits.iter().filter_map(|&place| buffers.get(place));
                     let state = wgpu::BufferUses::STORAGE_READ_ONLY;
                     let read = read.map(|buffer| wgpu::BufferTransition { buffer: buffer.raw(), state });
                     pass.transition_resources(read, std::iter::empty());
@@ -251,7 +276,7 @@ impl Program {
                     pass.set_pipeline(&launch.pipeline.raw);
                     current = Some(&launch.pipeline.raw);
                 }
-                pass.set_bind_group(0, self.bind(launch, bound, slots)?, &[]);
+                pass.set_bind_group(0, self.bind(launch, bound, buffers)?, &[]);
                 let [x, y, z] = launch.grid;
                 pass.dispatch_workgroups(x, y, z);
             }
@@ -267,7 +292,7 @@ impl Program {
         &self,
         op: &str,
         launches: impl Iterator<Item = (&'a Launch, &'a mut Vec<Bound>)>,
-        slots: &[Option<Arc<GpuBuffer>>],
+        buffers: &[Arc<GpuBuffer>],
     ) -> Result<()> {
         let (gpu, mut launches) = (&self.gpu, launches.peekable());
         while launches.peek().is_some() {
@@ -278,7 +303,7 @@ impl Program {
                 for (launch, bound) in launches.by_ref().take(TIMED_MAX) {
                     let mut pass = timer.pass(timed.len(), &mut encoder);
                     pass.set_pipeline(&launch.pipeline.raw);
-                    pass.set_bind_group(0, self.bind(launch, bound, slots)?, &[]);
+                    pass.set_bind_group(0, self.bind(launch, bound, buffers)?, &[]);
                     let [x, y, z] = launch.grid;
                     pass.dispatch_workgroups(x, y, z);
                     drop(pass);
@@ -300,7 +325,7 @@ impl Program {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn seconds(&self, op: &str, leaves: &[Arc<GpuBuffer>], runs: usize) -> Result<f64> {
         let gpu = &self.gpu;
-        let slots = self.memory(op, leaves, gpu.health.begin())?;
+        let buffers = self.memory(op, leaves, gpu.health.begin())?;
         let mut bound = lock(&self.bound);
         let mut seconds = 0.0;
         for range in &self.submissions {
@@ -312,7 +337,7 @@ impl Program {
                     let launches = self.launches.iter().zip(bound.iter_mut());
                     for (launch, bound) in launches.take(range.end).skip(range.start) {
                         pass.set_pipeline(&launch.pipeline.raw);
-                        pass.set_bind_group(0, self.bind(launch, bound, &slots)?, &[]);
+                        pass.set_bind_group(0, self.bind(launch, bound, &buffers)?, &[]);
                         let [x, y, z] = launch.grid;
                         pass.dispatch_workgroups(x, y, z);
                     }
@@ -327,8 +352,9 @@ impl Program {
         Ok(seconds / runs as f64)
     }
 
-    /// The buffer of every slot; all of them are had before anything is recorded.
-    fn memory(&self, op: &str, leaves: &[Arc<GpuBuffer>], serial: u64) -> Result<Vec<Option<Arc<GpuBuffer>>>> {
+    /// The buffers of a run, leaves first, in the order of [`places`]; all of them are had before
+    /// anything is recorded.
+    fn memory(&self, op: &str, leaves: &[Arc<GpuBuffer>], serial: u64) -> Result<Vec<Arc<GpuBuffer>>> {
         let plan = &self.plan;
         if leaves.len() != plan.leaves.len() {
             return Err(mismatch(op, format!("{} leaves for a plan of {}", leaves.len(), plan.leaves.len())));
@@ -336,25 +362,21 @@ impl Program {
         for leaf in leaves {
             self.gpu.health.condemned(leaf.serial())?;
         }
-        let temps: Result<Vec<_>> =
-            plan.allocations.iter().map(|&bytes| self.gpu.allocate(op, bytes, serial)).collect();
-        let temps = temps?;
-        let mut slots = Vec::with_capacity(plan.slots.len());
-        for slot in &plan.slots {
-            let buffer = match slot.home {
-                Home::Leaf(n) => leaves.get(n).cloned(),
-                Home::Scalars => self.scalars.clone(),
-                Home::Temp(n) => temps.get(n).cloned(),
-                Home::Output => Some(self.gpu.allocate(op, slot.bytes(), serial)?),
-            };
-            if let Some(buffer) = &buffer
-                && buffer.bytes() < slot.bytes()
-            {
-                return Err(mismatch(op, format!("{} bytes for a slot of {}", buffer.bytes(), slot.bytes())));
-            }
-            slots.push(buffer);
+        let mut buffers = leaves.to_vec();
+        for &bytes in &plan.allocations {
+            buffers.push(self.gpu.allocate(op, bytes, serial)?);
         }
-        Ok(slots)
+        buffers.extend(self.scalars.clone());
+        for (slot, &place) in plan.slots.iter().zip(&self.places) {
+            if slot.home == Home::Output {
+                buffers.push(self.gpu.allocate(op, slot.bytes(), serial)?);
+            }
+            let bytes = buffers.get(place).map_or(0, |buffer| buffer.bytes());
+            if bytes < slot.bytes() {
+                return Err(mismatch(op, format!("{bytes} bytes for a slot of {}", slot.bytes())));
+            }
+        }
+        Ok(buffers)
     }
 
     /// The bind group of `launch` over the buffers of `slots`.
@@ -362,9 +384,9 @@ impl Program {
         &self,
         launch: &Launch,
         bound: &'a mut Vec<Bound>,
-        slots: &[Option<Arc<GpuBuffer>>],
+        buffers: &[Arc<GpuBuffer>],
     ) -> Result<&'a wgpu::BindGroup> {
-        let buffer = |window: &Window| slots.get(window.slot).and_then(Option::as_ref);
+        let buffer = |window: &Window| buffers.get(window.place);
         let ids = || launch.windows.iter().map(|window| buffer(window).map_or(0, |buffer| buffer.id()));
         match bound.iter().rposition(|known| known.ids.iter().copied().eq(ids())) {
             Some(n) => {
